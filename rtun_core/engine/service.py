@@ -1,0 +1,38 @@
+"""The small protocol between the engine and a service; a new tunnel family implements this."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from rtun_core.commands import Command, CommandResult
+from rtun_core.model import ServiceSnapshot
+
+
+class Service(Protocol):
+    """Something the engine runs: relay, agent, signalling server, another tunnel family.
+
+    Every method is called on the engine's loop. Events go to the bus that the service was built with.
+    """
+
+    name: str
+
+    async def start(self) -> None:
+        """Open sockets and begin. Raises BindError, UsageError or RtunError; then nothing is left open."""
+
+    async def wait(self) -> str:
+        """Return the reason when the service ended by itself; services that never do wait for ever."""
+
+    async def stop(self, *, drain: bool) -> None:
+        """Close everything; with `drain`, first give what is on its way a short, bounded time."""
+
+    def snapshot(self) -> ServiceSnapshot:
+        """The picture right now."""
+
+    def counters(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Total drops and faults by reason: the cheap part of a snapshot, asked once a second."""
+
+    def handles(self, command: Command) -> bool:
+        """Whether `handle` knows this kind of command."""
+
+    async def handle(self, command: Command) -> CommandResult:
+        """Carry out a command. Raises CommandRefused with the reason."""

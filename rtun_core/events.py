@@ -1,0 +1,413 @@
+"""What happens in rtun, as one frozen struct each: the JSON lines, the log, the recording and the docs.
+
+An event says that something *happened*; counters are sampled in the snapshot and never sent as
+events. A `Stamped` event carries the envelope that the bus gives it. Its JSON form is flat:
+
+    {"v":1,"seq":17,"ts":"2026-02-03T04:05:06.789Z","mono":12.345,"type":"tunnel.up","tunnel":"t5",...}
+"""
+
+from __future__ import annotations
+
+import enum
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+import msgspec
+
+from rtun_core.model import SCHEMA_VERSION, AgentId, FlowId, RuleId, TunnelId
+
+
+class Level(enum.IntEnum):
+    """How loudly an event is logged."""
+
+    DEBUG = 10
+    INFO = 20
+    WARNING = 30
+    ERROR = 40
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
+    """Base of all events."""
+
+    level: ClassVar[Level] = Level.INFO
+
+    def text(self) -> str:
+        """One line for people."""
+        raise NotImplementedError
+
+
+class EngineStarted(Event, frozen=True, kw_only=True, tag="engine.started"):
+    """The engine runs; its services are about to start."""
+
+    version: str
+    pid: int
+    services: tuple[str, ...]
+
+    def text(self) -> str:
+        return f"rtun {self.version} started ({', '.join(self.services)}), pid {self.pid}"
+
+
+class EngineStopping(Event, frozen=True, kw_only=True, tag="engine.stopping"):
+    """The engine drains and stops."""
+
+    reason: str
+
+    def text(self) -> str:
+        return f"stopping: {self.reason}"
+
+
+class ServiceListening(Event, frozen=True, kw_only=True, tag="service.listening"):
+    """A service accepts traffic at an address."""
+
+    service: str
+    address: str
+    detail: str = ""
+
+    def text(self) -> str:
+        return f"{self.service} listening on {self.address}" + (f" {self.detail}" if self.detail else "")
+
+
+class Notice(Event, frozen=True, kw_only=True, tag="notice"):
+    """Something a person should read that has no event of its own."""
+
+    level: ClassVar[Level] = Level.WARNING
+    topic: str
+    message: str
+
+    def text(self) -> str:
+        return self.message
+
+
+class SignalConnected(Event, frozen=True, kw_only=True, tag="signal.connected"):
+    """A signalling session with the server is up."""
+
+    url: str
+    agent: str = ""
+
+    def text(self) -> str:
+        return f"signalling connected to {self.url}" + (f", agent {self.agent}" if self.agent else "")
+
+
+class SignalLost(Event, frozen=True, kw_only=True, tag="signal.lost"):
+    """The signalling session ended; tunnels live on and signalling reconnects behind them."""
+
+    level: ClassVar[Level] = Level.WARNING
+    url: str
+    reason: str
+
+    def text(self) -> str:
+        return f"signalling with {self.url} lost: {self.reason}"
+
+
+class AgentSeen(Event, frozen=True, kw_only=True, tag="agent.seen"):
+    """An agent appeared in the registry that we watch or serve."""
+
+    agent: AgentId
+    address: str = ""
+
+    def text(self) -> str:
+        return f"agent {self.agent} seen" + (f" from {self.address}" if self.address else "")
+
+
+class AgentSelected(Event, frozen=True, kw_only=True, tag="agent.selected"):
+    """This agent carries new flows from now on."""
+
+    agent: AgentId
+    expires_at: float | None = None
+
+    def text(self) -> str:
+        return f"agent {self.agent} selected"
+
+
+class AgentExpiring(Event, frozen=True, kw_only=True, tag="agent.expiring"):
+    """The agent in use ends soon; a later one is being looked for."""
+
+    level: ClassVar[Level] = Level.WARNING
+    agent: AgentId
+    seconds_left: float
+
+    def text(self) -> str:
+        return f"agent {self.agent} expires in {self.seconds_left:.0f} s"
+
+
+class AgentLost(Event, frozen=True, kw_only=True, tag="agent.lost"):
+    """An agent is gone from the registry or from reach."""
+
+    level: ClassVar[Level] = Level.WARNING
+    agent: AgentId
+    reason: str
+
+    def text(self) -> str:
+        return f"agent {self.agent} lost: {self.reason}"
+
+
+class AgentSwitchStarted(Event, frozen=True, kw_only=True, tag="agent.switch.started"):
+    """A switch begins; the old agent carries everything until the new one has tunnels."""
+
+    old: AgentId | None
+    new: AgentId
+    reason: str
+
+    def text(self) -> str:
+        return f"switching agent {self.old or '-'} -> {self.new}: {self.reason}"
+
+
+class AgentSwitchProbed(Event, frozen=True, kw_only=True, tag="agent.switch.probed"):
+    """The server and the new agent answered."""
+
+    new: AgentId
+    rtt_ms: float
+
+    def text(self) -> str:
+        return f"agent {self.new} probed, {self.rtt_ms:.0f} ms"
+
+
+class AgentSwitchDone(Event, frozen=True, kw_only=True, tag="agent.switch.done"):
+    """Every rule has a tunnel to the new agent and its flows use it."""
+
+    old: AgentId | None
+    new: AgentId
+    flows: int
+
+    def text(self) -> str:
+        return f"agent switched {self.old or '-'} -> {self.new}, {self.flows} flows moved"
+
+
+class AgentSwitchFailed(Event, frozen=True, kw_only=True, tag="agent.switch.failed"):
+    """The new agent gave no tunnel; the old one goes on."""
+
+    level: ClassVar[Level] = Level.WARNING
+    old: AgentId | None
+    new: AgentId
+    reason: str
+
+    def text(self) -> str:
+        return f"agent switch {self.old or '-'} -> {self.new} failed: {self.reason}"
+
+
+class TunnelOpening(Event, frozen=True, kw_only=True, tag="tunnel.opening"):
+    """A tunnel is being opened. `source`: bootstrap, scale-up, rotate, demand-open, switch or command."""
+
+    level: ClassVar[Level] = Level.DEBUG
+    tunnel: TunnelId
+    rule: RuleId | None
+    agent: AgentId | None
+    source: str
+
+    def text(self) -> str:
+        return f"tunnel {self.tunnel} opening to {self.agent or '-'} ({self.source})"
+
+
+class TunnelUp(Event, frozen=True, kw_only=True, tag="tunnel.up"):
+    """A tunnel carries traffic."""
+
+    tunnel: TunnelId
+    rule: RuleId | None
+    agent: AgentId | None
+    source: str
+    remote: str
+    codec: str = ""
+    rtt_ms: float | None = None
+
+    def text(self) -> str:
+        rtt = "" if self.rtt_ms is None else f", rtt {self.rtt_ms:.1f} ms"
+        codec = f", codec {self.codec}" if self.codec else ""
+        return f"tunnel {self.tunnel} up ({self.source}): {self.agent or '-'} at {self.remote}{codec}{rtt}"
+
+
+class TunnelDegraded(Event, frozen=True, kw_only=True, tag="tunnel.degraded"):
+    """A tunnel became clearly worse; flows may leave it. `recovered` when it is good again."""
+
+    level: ClassVar[Level] = Level.WARNING
+    tunnel: TunnelId
+    reason: str
+    recovered: bool = False
+
+    def text(self) -> str:
+        return f"tunnel {self.tunnel} {'recovered' if self.recovered else 'degraded'}: {self.reason}"
+
+
+class TunnelDraining(Event, frozen=True, kw_only=True, tag="tunnel.draining"):
+    """No new flows; the tunnel closes when its flows have left or ended."""
+
+    tunnel: TunnelId
+    flows: int
+    reason: str
+
+    def text(self) -> str:
+        return f"tunnel {self.tunnel} draining, {self.flows} flows left: {self.reason}"
+
+
+class TunnelReplaced(Event, frozen=True, kw_only=True, tag="tunnel.replaced"):
+    """A tunnel at the end of its lifetime has a successor."""
+
+    tunnel: TunnelId
+    by: TunnelId
+
+    def text(self) -> str:
+        return f"tunnel {self.tunnel} rotated: replaced by {self.by}"
+
+
+class TunnelClosed(Event, frozen=True, kw_only=True, tag="tunnel.closed"):
+    """A tunnel is gone, or could not be opened (`opened` false)."""
+
+    tunnel: TunnelId
+    reason: str
+    opened: bool = True
+
+    def text(self) -> str:
+        return f"tunnel {self.tunnel} {'closed' if self.opened else 'not opened'}: {self.reason}"
+
+
+class PoolScaled(Event, frozen=True, kw_only=True, tag="pool.scaled"):
+    """The number of tunnels wanted for a rule changed."""
+
+    rule: RuleId
+    wanted: int
+    reason: str
+
+    def text(self) -> str:
+        return f"rule {self.rule} wants {self.wanted} tunnels: {self.reason}"
+
+
+class FlowOpened(Event, frozen=True, kw_only=True, tag="flow.opened"):
+    """A source address spoke for the first time."""
+
+    level: ClassVar[Level] = Level.DEBUG
+    flow: FlowId
+    rule: RuleId | None
+    source: str
+    target: str
+    tunnel: TunnelId | None
+
+    def text(self) -> str:
+        return f"flow {self.flow} opened: {self.source} -> {self.target} on {self.tunnel or '-'}"
+
+
+class FlowMoved(Event, frozen=True, kw_only=True, tag="flow.moved"):
+    """Flows went from one tunnel to another for one reason; `flow` only when it was a single one."""
+
+    level: ClassVar[Level] = Level.DEBUG
+    flow: FlowId | None
+    count: int
+    old: TunnelId | None
+    new: TunnelId
+    reason: str
+
+    def text(self) -> str:
+        what = f"flow {self.flow}" if self.flow else f"{self.count} flows"
+        return f"{what} moved {self.old or '-'} -> {self.new}: {self.reason}"
+
+
+class FlowClosed(Event, frozen=True, kw_only=True, tag="flow.closed"):
+    """Flows ended for one reason; `flow` only when it was a single one."""
+
+    level: ClassVar[Level] = Level.DEBUG
+    flow: FlowId | None
+    count: int
+    reason: str
+
+    def text(self) -> str:
+        what = f"flow {self.flow}" if self.flow else f"{self.count} flows"
+        return f"{what} closed: {self.reason}"
+
+
+class RuleChanged(Event, frozen=True, kw_only=True, tag="rule.changed"):
+    """A rule was paused, resumed, or waits for a tunnel."""
+
+    rule: RuleId
+    state: str
+    reason: str = ""
+
+    def text(self) -> str:
+        return f"rule {self.rule} {self.state}" + (f": {self.reason}" if self.reason else "")
+
+
+class Drops(Event, frozen=True, kw_only=True, tag="drops"):
+    """Datagrams dropped since the last such event, by reason; at most one a second."""
+
+    level: ClassVar[Level] = Level.WARNING
+    counts: dict[str, int]
+
+    def text(self) -> str:
+        return "dropped " + ", ".join(f"{count} {reason}" for reason, count in sorted(self.counts.items()))
+
+
+class Faults(Event, frozen=True, kw_only=True, tag="faults"):
+    """What peers did wrong since the last such event, by reason; at most one a second."""
+
+    level: ClassVar[Level] = Level.WARNING
+    counts: dict[str, int]
+
+    def text(self) -> str:
+        return "peers: " + ", ".join(f"{count} {reason}" for reason, count in sorted(self.counts.items()))
+
+
+class CommandDone(Event, frozen=True, kw_only=True, tag="command.done"):
+    """A command was carried out. `who`: console, ctl, demo."""
+
+    who: str
+    command: str
+    result: str = ""
+
+    def text(self) -> str:
+        return f"{self.who}: {self.command}" + (f": {self.result}" if self.result else "")
+
+
+class CommandWasRefused(Event, frozen=True, kw_only=True, tag="command.refused"):
+    """A command could not be carried out."""
+
+    level: ClassVar[Level] = Level.WARNING
+    who: str
+    command: str
+    reason: str
+
+    def text(self) -> str:
+        return f"{self.who}: {self.command} refused: {self.reason}"
+
+
+class BusLagged(Event, frozen=True, kw_only=True, tag="bus.lagged"):
+    """This subscriber was too slow; `skipped` events are missing right before this one."""
+
+    level: ClassVar[Level] = Level.WARNING
+    skipped: int
+
+    def text(self) -> str:
+        return f"{self.skipped} events skipped: the reader is slow"
+
+
+class Stamped(msgspec.Struct, frozen=True):
+    """An event with its envelope: sequence from 1, Unix seconds, monotonic seconds since start."""
+
+    seq: int
+    ts: float
+    mono: float
+    event: Event
+
+
+def rfc3339(ts: float) -> str:
+    """Unix seconds as UTC text with milliseconds."""
+    return datetime.fromtimestamp(ts, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def event_fields(stamped: Stamped) -> dict[str, Any]:
+    """The flat JSON form of a stamped event, as builtin types."""
+    fields: dict[str, Any] = msgspec.to_builtins(stamped.event)
+    kind = fields.pop("type")
+    head = {
+        "v": SCHEMA_VERSION,
+        "seq": stamped.seq,
+        "ts": rfc3339(stamped.ts),
+        "mono": round(stamped.mono, 6),
+    }
+    return head | {"type": kind} | fields
+
+
+def event_json(stamped: Stamped) -> bytes:
+    """One JSON object, without a newline."""
+    return msgspec.json.encode(event_fields(stamped))
+
+
+def event_types() -> dict[str, type[Event]]:
+    """Every event type by its tag, for docs, schema and tests."""
+    return {str(kind.__struct_config__.tag): kind for kind in Event.__subclasses__()}

@@ -1,0 +1,1 @@
+"""Sockets and the operating system: batched UDP, ICE, QUIC, WebSocket, TLS, tasks."""

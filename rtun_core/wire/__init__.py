@@ -1,0 +1,1 @@
+"""Bytes <-> values and state machines: no sockets, no clock, no event loop."""
