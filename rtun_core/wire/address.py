@@ -36,7 +36,7 @@ def is_ip(host: str) -> bool:
         ipaddress.ip_address(host)
     except ValueError:
         return False
-    return True
+    return "%" not in host
 
 
 def parse_address(text: str, *, names: bool = True) -> Address:
@@ -47,10 +47,12 @@ def parse_address(text: str, *, names: bool = True) -> Address:
     """
     accepted = "IP:PORT, [IPV6]:PORT or NAME:PORT" if names else "IP:PORT or [IPV6]:PORT"
     host, colon, port_text = text.rpartition(":")
-    if not colon or not host:
+    if not colon:
         raise ValueError(f"{text!r} has no port; accepted: {accepted}")
     if not (port_text.isascii() and port_text.isdigit() and len(port_text) <= 5 and int(port_text) < 65536):
         raise ValueError(f"{text!r} has the port {port_text!r}; accepted: a number from 0 to 65535")
+    if not host:
+        raise ValueError(f"{text!r} has no host; accepted: {accepted}")
     if host.startswith("[") and host.endswith("]"):
         return Address(_ip(host[1:-1], text, accepted, version=6), int(port_text))
     if ":" in host:
@@ -63,10 +65,6 @@ def parse_address(text: str, *, names: bool = True) -> Address:
 
 
 def _ip(host: str, text: str, accepted: str, *, version: int) -> str:
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        raise ValueError(f"{text!r} has the host {host!r}; accepted: {accepted}") from None
-    if address.version != version:
+    if not is_ip(host) or (address := ipaddress.ip_address(host)).version != version:
         raise ValueError(f"{text!r} has the host {host!r}; accepted: {accepted}")
     return str(address)

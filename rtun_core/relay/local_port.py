@@ -1,0 +1,204 @@
+"""The local side of a rule: its listening socket, its flows, and the packet path between them and channels.
+
+A batch of local datagrams is looked up by source address, grouped by channel and framed in place; a
+batch of answers is looked up by flow id and sent back to the sources. Nothing is decided here: the
+owner says which channel a new flow gets.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from rtun_core.bus import EventBus
+from rtun_core.events import FlowOpened
+from rtun_core.model import RuleId, Traffic
+from rtun_core.net.udp import DatagramBatch, UdpSocket
+from rtun_core.relay.channel import Channel, Downlink
+from rtun_core.relay.flow_table import NO_CHANNEL, FlowTable, Key, Rows, format_flow_id
+from rtun_core.wire.relay_rule import RelayRule
+
+
+class LocalPort:
+    """One listening socket and its flows.
+
+    `choose()` gives the channel for a new flow or None; `channels` maps the small numbers in the flow
+    table to channels and is kept up to date by the owner, as is `max_payload` (bytes).
+    """
+
+    def __init__(
+        self,
+        rule_id: RuleId,
+        rule: RelayRule,
+        bus: EventBus,
+        *,
+        max_flows: int,
+        choose: Callable[[], Channel | None],
+    ) -> None:
+        self.table = FlowTable(first_id=random.getrandbits(32), capacity=max_flows)
+        self.channels: dict[int, Channel] = {}
+        self.max_payload = 0
+        self.paused = False
+        self.drops: dict[str, int] = {}
+        self._rule_id, self._rule, self._bus = rule_id, rule, bus
+        self._choose = choose
+        self._socket: UdpSocket | None = None
+        self._up_packets = self._up_bytes = self._down_packets = self._down_bytes = 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the socket is bound."""
+        return self._socket is not None
+
+    @property
+    def address(self) -> str:
+        """Where it listens; the rule's own text before it is bound."""
+        return str(self._rule.listen if self._socket is None else self._socket.local)
+
+    @property
+    def traffic(self) -> Traffic:
+        """Payload of all flows so far."""
+        return Traffic(self._up_packets, self._up_bytes, self._down_packets, self._down_bytes)
+
+    def bind(self) -> None:
+        """Open the socket; nothing is read before `read`. Raises BindError."""
+        self._socket = UdpSocket.open(local=self._rule.listen)
+        self._socket.start(self._on_batch, self._on_error)
+        self._socket.pause_reading()
+
+    def read(self) -> None:
+        """Take datagrams from now on."""
+        if self._socket is not None:
+            self._socket.resume_reading()
+
+    def hold(self, on_waiting: Callable[[], None]) -> None:
+        """Leave datagrams in the kernel's buffer; `on_waiting` is called once when there is one."""
+        if self._socket is not None:
+            self._socket.pause_reading()
+            self._socket.when_readable(on_waiting)
+
+    def stop_reading(self) -> None:
+        """Take no more datagrams; answers still go out."""
+        if self._socket is not None:
+            self._socket.pause_reading()
+
+    def close(self) -> None:
+        """Close the socket."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def all_drops(self) -> dict[str, int]:
+        """Drops by reason, those of the socket included."""
+        if self._socket is None:
+            return dict(self.drops)
+        stats = self._socket.stats
+        drops = self.drops | {f"local {reason}": count for reason, count in stats.tx_dropped.items()}
+        return drops | ({"kernel": stats.kernel_drops} if stats.kernel_drops else {})
+
+    def drop(self, reason: str, count: int) -> None:
+        """Count dropped datagrams."""
+        if count:
+            self.drops[reason] = self.drops.get(reason, 0) + count
+
+    def deliver(self, channel: Channel, answers: Downlink) -> None:
+        """Frames of a channel -> datagrams to the sources. Any channel may bring them."""
+        rows = self.table.rows_by_ids(answers.flows.tolist())
+        lengths = answers.payload_len
+        known, oversize, empty = rows >= 0, lengths > channel.max_payload, lengths == 0
+        good = known & ~oversize & ~empty
+        if not good.all():
+            self.drop("no flow", int(np.count_nonzero(~known)))
+            self.drop("oversize", int(np.count_nonzero(known & oversize)))
+            self.drop("empty", int(np.count_nonzero(known & empty)))
+            rows, lengths = rows[good], lengths[good]
+            answers = answers._replace(rows=answers.rows[good], payload_at=answers.payload_at[good])
+        if not len(rows) or self._socket is None:
+            return
+        self.table.count_down(rows, lengths, time.monotonic())
+        self._down_packets += len(rows)
+        self._down_bytes += int(lengths.sum())
+        names = self.table.names[rows]
+        self._socket.send_rows(answers.batch.data, answers.rows, answers.payload_at, lengths, names)
+
+    def _on_batch(self, batch: DatagramBatch) -> None:
+        if self.paused:
+            self.drop("paused", batch.count)
+            return
+        keys = batch.name_keys()
+        rows = self.table.rows_by_keys(keys)
+        index = self._admissible(batch)
+        if len(index) and (rows[index] < 0).any():
+            index = self._open_flows(batch, keys, rows, index)
+        if len(index):
+            self._uplink(batch, index, rows[index])
+
+    def _admissible(self, batch: DatagramBatch) -> Rows:
+        """Indexes of the datagrams that may be relayed at all: not empty, not too large."""
+        lengths = batch.lengths[: batch.count]
+        oversize = (lengths > self.max_payload) | batch.truncated[: batch.count]
+        empty = lengths == 0
+        if not oversize.any() and not empty.any():
+            return np.arange(batch.count)
+        self.drop("oversize", int(np.count_nonzero(oversize)))
+        self.drop("empty", int(np.count_nonzero(empty)))
+        return np.nonzero(~oversize & ~empty)[0]
+
+    def _open_flows(
+        self, batch: DatagramBatch, keys: list[int] | list[bytes], rows: Rows, index: Rows
+    ) -> Rows:
+        """Open flows for unknown sources (`rows` is filled in); returns the indexes that have one now."""
+        fresh: dict[Key, int] = {}
+        for each in index[rows[index] < 0].tolist():
+            key = keys[each]
+            if key not in fresh:
+                if self.table.full:
+                    self.drop("flow limit", 1)
+                    continue
+                fresh[key] = self._open_flow(batch, key, each)
+            rows[each] = fresh[key]
+        return index[rows[index] >= 0]
+
+    def _open_flow(self, batch: DatagramBatch, key: Key, index: int) -> int:
+        channel = self._choose()
+        number = NO_CHANNEL if channel is None else channel.number
+        row = self.table.open(key, batch.names[index], channel=number, now=time.monotonic(), wall=time.time())
+        if channel is not None:
+            channel.flows += 1
+        self._bus.emit(
+            FlowOpened(
+                flow=format_flow_id(int(self.table.ids[row])),
+                rule=self._rule_id,
+                source=str(batch.address(index)),
+                target=str(self._rule.target),
+                tunnel=None if channel is None else channel.id,
+            )
+        )
+        return row
+
+    def _uplink(self, batch: DatagramBatch, index: Rows, flow_rows: Rows) -> None:
+        lengths = batch.lengths[index]
+        self.table.count_up(flow_rows, lengths, time.monotonic())
+        self._up_packets += len(index)
+        self._up_bytes += int(lengths.sum())
+        numbers = self.table.channel[flow_rows]
+        first = int(numbers[0])
+        if (numbers == first).all():
+            self._send(first, batch, index, flow_rows)
+            return
+        for number in np.unique(numbers).tolist():
+            mine = numbers == number
+            self._send(number, batch, index[mine], flow_rows[mine])
+
+    def _send(self, number: int, batch: DatagramBatch, index: Rows, flow_rows: Rows) -> None:
+        channel = self.channels.get(number)
+        if channel is None:
+            self.drop("no tunnel", len(index))
+        else:
+            channel.send(batch, index, self.table.ids[flow_rows], batch.lengths[index])
+
+    def _on_error(self, _error: OSError) -> None:
+        self.drop("local socket", 1)

@@ -1,0 +1,214 @@
+"""The relay's part of the snapshot, read off its live objects."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import overload
+
+from rtun_core.model import (
+    AgentState,
+    AgentView,
+    FlowView,
+    RuleView,
+    ServiceSnapshot,
+    SignalView,
+    Traffic,
+    TunnelId,
+    TunnelState,
+    TunnelView,
+    add_counts,
+    add_traffic,
+    agent_id,
+)
+from rtun_core.relay.agent_choice import REPLACEMENT_WINDOW_MS, entry_id
+from rtun_core.relay.channel import Channel, Stage
+from rtun_core.relay.config import RelayConfig
+from rtun_core.relay.director import Director
+from rtun_core.relay.flow_table import FlowRows
+from rtun_core.relay.health import Grade
+from rtun_core.relay.rule_relay import RuleRelay
+from rtun_core.wire.signal_json import NEVER, AgentEntry
+
+
+def relay_snapshot(rules: Sequence[RuleRelay], director: Director, config: RelayConfig) -> ServiceSnapshot:
+    """Rules, agents, tunnels, flows and totals right now."""
+    traffic = Traffic()
+    for rule in rules:
+        traffic = add_traffic(traffic, rule.port.traffic)
+    return ServiceSnapshot(
+        service="relay",
+        signal=(_signal(director, config),),
+        rules=tuple(_rule(rule, director) for rule in rules),
+        agents=_agents(director, rules, config),
+        tunnels=tuple(_tunnel(channel, rule) for rule in rules for channel in rule.pool.channels.values()),
+        flows=_flows(rules),
+        traffic=traffic,
+        drops=relay_counters(rules),
+    )
+
+
+def relay_counters(rules: Sequence[RuleRelay]) -> dict[str, int]:
+    """Drops by reason over all rules, channels that are gone included."""
+    drops: dict[str, int] = {}
+    for rule in rules:
+        add_counts(drops, _rule_drops(rule))
+    return drops
+
+
+def _rule_drops(rule: RuleRelay) -> dict[str, int]:
+    drops = rule.port.all_drops()
+    add_counts(drops, rule.pool.lost_drops)
+    for channel in rule.pool.channels.values():
+        add_counts(drops, channel.all_drops())
+    return drops
+
+
+def _signal(director: Director, config: RelayConfig) -> SignalView:
+    lost = "connecting" if not director.signal_reason else "lost"
+    return SignalView(
+        url=str(config.endpoint.url),
+        state="connected" if director.signal_connected else lost,
+        since=director.signal_since,
+        reason=director.signal_reason,
+    )
+
+
+def _rule(rule: RuleRelay, director: Director) -> RuleView:
+    policy = rule.pool.policy
+    return RuleView(
+        id=rule.id,
+        family="relay",
+        listen=rule.port.address,
+        target=str(rule.rule.target),
+        state=rule.state,
+        reason=rule.pool.reason,
+        agent=None if director.link is None else director.link.id,
+        tunnels_up=len(rule.pool.usable()),
+        tunnels_min=policy.min,
+        tunnels_max=policy.max,
+        flows=len(rule.table),
+        traffic=rule.port.traffic,
+        drops=_rule_drops(rule),
+    )
+
+
+def _agents(director: Director, rules: Sequence[RuleRelay], config: RelayConfig) -> tuple[AgentView, ...]:
+    entries = {entry_id(entry): entry for entry in director.policy.known}
+    if director.link is not None:
+        entries.setdefault(director.link.id, director.link.entry)
+    return tuple(_agent(entry, director, rules, config) for entry in entries.values())
+
+
+def _agent(
+    entry: AgentEntry, director: Director, rules: Sequence[RuleRelay], config: RelayConfig
+) -> AgentView:
+    name = agent_id(entry.name, entry.instance_id or entry.addr)
+    rtt, probed_at = director.probes.get(name, (None, None))
+    in_use = director.link is not None and director.link.id == name
+    return AgentView(
+        id=name,
+        name=entry.name,
+        instance=entry.instance_id or "",
+        state=_agent_state(entry, director, in_use=in_use),
+        signal=str(config.endpoint.url),
+        address=entry.addr,
+        version=entry.ver or "",
+        expires_at=None if entry.expire_at >= NEVER else entry.expire_at / 1e3,
+        rtt_ms=None if rtt is None else rtt * 1e3,
+        probed_at=probed_at,
+        pinned=in_use and director.policy.pinned,
+        tunnels=sum(each.agent == name for rule in rules for each in rule.pool.channels.values()),
+    )
+
+
+def _agent_state(entry: AgentEntry, director: Director, *, in_use: bool) -> AgentState:
+    if director.switching == entry_id(entry):
+        return AgentState.PROBING
+    if not director.policy.is_listed(entry):
+        return AgentState.LOST
+    if in_use:
+        return AgentState.IN_USE
+    left = entry.expire_at - time.time() * 1000
+    return AgentState.EXPIRING if left <= REPLACEMENT_WINDOW_MS else AgentState.READY
+
+
+def _tunnel(channel: Channel, rule: RuleRelay) -> TunnelView:
+    health = channel.health
+    member = rule.pool.policy.members.get(channel.id)
+    now = time.monotonic()
+    return TunnelView(
+        id=channel.id,
+        rule=channel.rule,
+        agent=channel.agent,
+        state=_tunnel_state(channel),
+        kind="p2p",
+        opened_at=channel.opened_at,
+        local=channel.local,
+        remote=str(channel.remote),
+        codec=channel.codec_name,
+        rtt_ms=None if health.rtt is None else health.rtt * 1e3,
+        loss_up=health.loss_up,
+        loss_down=health.loss_down,
+        quiet_s=health.quiet(now),
+        expires_at=None if member is None else time.time() + member.expires_at - now,
+        preferred=channel.preferred,
+        flows=channel.flows,
+        traffic=channel.traffic,
+        drops=channel.all_drops(),
+        reason=health.reason,
+    )
+
+
+def _tunnel_state(channel: Channel) -> TunnelState:
+    if channel.stage is Stage.PREPARED:
+        return TunnelState.OPENING
+    if channel.draining:
+        return TunnelState.DRAINING
+    return TunnelState.UP if channel.health.grade is Grade.GOOD else TunnelState.DEGRADED
+
+
+def _flows(rules: Sequence[RuleRelay]) -> Sequence[FlowView]:
+    parts = [_flow_rows(rule) for rule in rules if len(rule.table)]
+    return parts[0] if len(parts) == 1 else Joined(parts)
+
+
+def _flow_rows(rule: RuleRelay) -> FlowRows:
+    names: dict[int, TunnelId] = {number: channel.id for number, channel in rule.port.channels.items()}
+    return FlowRows(
+        rule.table,
+        now=time.monotonic(),
+        rule=rule.id,
+        target=str(rule.rule.target),
+        tunnel_of=names.get,
+    )
+
+
+class Joined(Sequence[FlowView]):
+    """Several flow sequences seen as one."""
+
+    def __init__(self, parts: Sequence[Sequence[FlowView]]) -> None:
+        self._parts = parts
+
+    def __len__(self) -> int:
+        return sum(map(len, self._parts))
+
+    def __iter__(self) -> Iterator[FlowView]:
+        return (view for part in self._parts for view in part)
+
+    @overload
+    def __getitem__(self, index: int) -> FlowView: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[FlowView]: ...
+
+    def __getitem__(self, index: int | slice) -> FlowView | Sequence[FlowView]:
+        if isinstance(index, slice):
+            return [self[each] for each in range(*index.indices(len(self)))]
+        if index < 0:
+            index += len(self)
+        for part in self._parts:
+            if 0 <= index < len(part):
+                return part[index]
+            index -= len(part)
+        raise IndexError("no such flow")
