@@ -366,6 +366,25 @@ class CommandWasRefused(Event, frozen=True, kw_only=True, tag="command.refused")
         return f"{self.who}: {self.command} refused: {self.reason}"
 
 
+class DemoSummary(Event, frozen=True, kw_only=True, tag="demo.summary"):
+    """What became of the demo's traffic."""
+
+    seconds: float
+    sent: int
+    answered: int
+    wrong: int
+    duplicates: int
+    rtt_p50_ms: float
+    rtt_p90_ms: float
+    rtt_p99_ms: float
+    rtt_max_ms: float
+    switches: int
+    rotations: int
+
+    def text(self) -> str:
+        return f"demo: {self.answered} of {self.sent} datagrams came back, rtt p50 {self.rtt_p50_ms:.2f} ms"
+
+
 class BusLagged(Event, frozen=True, kw_only=True, tag="bus.lagged"):
     """This subscriber was too slow; `skipped` events are missing right before this one."""
 

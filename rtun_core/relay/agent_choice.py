@@ -69,7 +69,8 @@ class AgentPolicy:
         allowed = [entry for entry in alive if not self._is_blocked(entry, now_ms)]
         if alive and not allowed:
             self._blocked = {key: (0, length) for key, (_, length) in self._blocked.items()}
-        return (allowed or alive or [None])[0]
+        usable = allowed or alive
+        return usable[0] if usable else None
 
     def in_replacement_window(self, now_ms: int) -> bool:
         """Whether the agent in use ends within ten minutes."""

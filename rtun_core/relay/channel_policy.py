@@ -47,7 +47,11 @@ class ChannelPolicy:
         self._refusals.clear()
 
     def refused(self, now: float) -> bool:
-        """The peer's host refused a datagram; True when that means the peer is gone."""
+        """The peer's host refused a datagram; True when that means the peer is gone.
+
+        The next heartbeat goes out early and makes sure, so an idle channel finds out as well.
+        """
+        self._next_heartbeat = min(self._next_heartbeat, now)
         self._refusals = [at for at in self._refusals if now - at < REFUSAL_MEMORY] + [now]
         return len(self._refusals) >= REFUSALS
 
@@ -55,7 +59,8 @@ class ChannelPolicy:
         """Whether to send a heartbeat now; asking schedules the next one."""
         if self.codec is None or now < self._next_heartbeat:
             return False
-        self._next_heartbeat = max(self._next_heartbeat + HEARTBEAT_INTERVAL, now)
+        late = now - self._next_heartbeat >= HEARTBEAT_INTERVAL
+        self._next_heartbeat = (now if late else self._next_heartbeat) + HEARTBEAT_INTERVAL
         return True
 
     def lost(self, now: float) -> str | None:

@@ -10,6 +10,7 @@ Rows are reused; the id on the wire is not reused while the flow lives. No decis
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,7 +128,7 @@ class FlowTable:
     def loads(self, channels: int) -> NDArray[np.int64]:
         """Flows per channel number, for numbers below `channels`."""
         mine = self.channel[self.used]
-        return np.bincount(mine[mine >= 0], minlength=channels)
+        return np.bincount(mine[mine >= 0], minlength=channels)[:channels]
 
     def movable(self, channel: int, *, before: float) -> Rows:
         """Rows on a channel that were not moved since `before`, longest idle first."""
@@ -210,7 +211,13 @@ class FlowRows(Sequence[FlowView]):
     def __iter__(self) -> Iterator[FlowView]:
         return (self._view(index) for index in range(len(self)))
 
-    def __getitem__(self, index):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN204 - Sequence's overloads
+    @overload
+    def __getitem__(self, index: int) -> FlowView: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[FlowView]: ...
+
+    def __getitem__(self, index: int | slice) -> FlowView | Sequence[FlowView]:
         if isinstance(index, slice):
             return [self._view(each) for each in range(*index.indices(len(self)))]
         if not -len(self) <= index < len(self):

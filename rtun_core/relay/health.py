@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 RTT_WEIGHT = 0.25  # of a new sample; one report a second, so about 4 s of memory
 LOSS_WEIGHT = 0.2
+FULL_SAMPLE = 10  # frames; fewer weigh less: one lost frame of an idle channel's two is not half of all
 RTT_FLOOR = 0.005  # below this, differences in RTT say nothing about a path
 STALE_WITH_REPORTS = 4.0  # reports come every second
 STALE_WITHOUT = 12.0  # heartbeats come every 3 s; wire spec 10
@@ -65,14 +66,19 @@ class ChannelHealth:
 
         `sent` by us until our ping, `arrived` of them at the peer; `peer_sent` until its pong,
         `received` of them by us. Frames overtaken on the way show as loss once and are made up for
-        in the next sample, hence the smoothing.
+        in the next sample, hence the smoothing. Counts older than the last ones came with a pong that
+        was overtaken: `received` is of a later moment, so they are left out. A peer whose counters
+        went back started anew.
         """
         counts = (sent, arrived, peer_sent, received)
-        last, self._last_counts = self._last_counts, counts
-        if last is None:
+        last = self._last_counts
+        if last is not None and sent < last[0]:
             return
-        self.loss_up = _smooth(self.loss_up, counts[0] - last[0], counts[1] - last[1])
-        self.loss_down = _smooth(self.loss_down, counts[2] - last[2], counts[3] - last[3])
+        self._last_counts = counts
+        if last is None or arrived < last[1] or peer_sent < last[2]:
+            return
+        self.loss_up = _smooth(self.loss_up, sent - last[0], arrived - last[1])
+        self.loss_down = _smooth(self.loss_down, peer_sent - last[2], received - last[3])
 
     @property
     def loss(self) -> float:
@@ -96,6 +102,8 @@ class ChannelHealth:
             self._set(Grade.STALE, f"silent for {self.quiet(now):.0f} s")
         elif problem := self._problem(now, best_rtt):
             self._set(Grade.DEGRADED, problem)
+        elif self.grade is Grade.STALE:
+            self._set(Grade.DEGRADED, "was silent")
         elif self.grade is not Grade.GOOD:
             self._recover(now, best_rtt)
         return self.grade is not before
@@ -130,5 +138,6 @@ class ChannelHealth:
 def _smooth(loss: float | None, sent: int, arrived: int) -> float | None:
     if sent <= 0:
         return loss
+    before = loss or 0.0
     sample = min(max(1.0 - arrived / sent, 0.0), 1.0)
-    return sample if loss is None else loss + LOSS_WEIGHT * (sample - loss)
+    return before + LOSS_WEIGHT * min(sent / FULL_SAMPLE, 1.0) * (sample - before)

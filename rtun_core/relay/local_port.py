@@ -19,6 +19,7 @@ from rtun_core.model import RuleId, Traffic
 from rtun_core.net.udp import DatagramBatch, UdpSocket
 from rtun_core.relay.channel import Channel, Downlink
 from rtun_core.relay.flow_table import NO_CHANNEL, FlowTable, Key, Rows, format_flow_id
+from rtun_core.wire.address import Address
 from rtun_core.wire.relay_rule import RelayRule
 
 
@@ -54,9 +55,9 @@ class LocalPort:
         return self._socket is not None
 
     @property
-    def address(self) -> str:
-        """Where it listens; the rule's own text before it is bound."""
-        return str(self._rule.listen if self._socket is None else self._socket.local)
+    def local(self) -> Address:
+        """Where it listens; what the rule says before it is bound."""
+        return self._rule.listen if self._socket is None else self._socket.local
 
     @property
     def traffic(self) -> Traffic:

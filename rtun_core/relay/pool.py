@@ -10,7 +10,9 @@ one attempt to open runs at a time; the next thing to do is the first of:
 
 A draining channel without flows closes. Without flows, channels above `min` close, newest first. A
 channel that went silent is replaced before it is given up: it counts as missing, so a successor opens
-while it may still come back; what is then too much drains. Pure: time comes in as `now`.
+while it may still come back; what is then too much drains. A path that is dead for every channel must not
+grow the pool without bound: above twice the wanted number nothing is opened, unless all that exist drain.
+Pure: time comes in as `now`.
 """
 
 from __future__ import annotations
@@ -153,28 +155,27 @@ class PoolPolicy:
         return Close(channel, reason)
 
     def _shrink(self, now: float, flows: int, silent: frozenset[TunnelId], *, demand: bool) -> list[Action]:
-        """Drain what is above the wanted number: silent ones first, then the newest."""
-        surplus = len(self.active()) - self.wanted(flows)
-        healthy = [member for member in self.active() if member.id not in silent]
-        if surplus <= 0 or len(healthy) < self.wanted(flows) or demand:
+        """Drain what is too much: silent channels, and of the healthy ones the newest."""
+        spare = sum(member.id not in silent for member in self.active()) - self.wanted(flows)
+        if spare < 0 or demand:
             return []
-        ready = [member for member in self.active() if now - member.opened_at >= IDLE_GRACE]
-        ready.sort(key=lambda member: (member.id not in silent, -member.opened_at))
+        newest = self.active()[::-1]
+        leaving = [member for member in newest if member.id in silent]
+        leaving += [member for member in newest if member.id not in silent][:spare]
+        ready = [member for member in leaving if now - member.opened_at >= IDLE_GRACE]
         reason = "scale-down" if not flows else "surplus"
-        return [each for member in ready[:surplus] for each in self._drain(member.id, reason)]
+        return [each for member in ready for each in self._drain(member.id, reason)]
 
     def _next_open(self, now: float, flows: int, silent: frozenset[TunnelId], *, demand: bool) -> Open | None:
         if self.attempt is not None or now < self._hold_until:
             return None
-        healthy = [member for member in self.active() if member.id not in silent]
-        # Silent channels are replaced, but a path that is dead for all of them must not grow the pool
-        # without bound: at most twice the wanted number exist at a time.
-        room = len(self.members) < 2 * max(self.wanted(flows), 1)
-        if len(healthy) < self.wanted(flows) and room:
+        active, wanted = self.active(), self.wanted(flows)
+        if active and len(self.members) >= 2 * max(wanted, 1):
+            return None
+        healthy = [member for member in active if member.id not in silent]
+        if len(healthy) < wanted:
             return Open("scale-up", self._timeout)
-        for member in self.active():
+        for member in active:
             if now >= member.expires_at or member.recycle:
                 return Open("rotate", self._timeout, replaces=member.id)
-        if demand and not healthy and room:
-            return Open("demand-open", self._timeout)
-        return None
+        return Open("demand-open", self._timeout) if demand and not healthy else None

@@ -79,7 +79,7 @@ def _rule(rule: RuleRelay, director: Director) -> RuleView:
     return RuleView(
         id=rule.id,
         family="relay",
-        listen=rule.port.address,
+        listen=str(rule.port.local),
         target=str(rule.rule.target),
         state=rule.state,
         reason=rule.pool.reason,

@@ -14,7 +14,7 @@ from rtun_core.model import TunnelId
 from rtun_core.relay.health import Grade
 
 PACKETS_PER_FLOW = 200.0  # packets a second that weigh as much as one more flow
-BALANCE_GAP = 2  # flows; a smaller difference is not worth a move (wire spec 10)
+BALANCE_SHARE = 0.2  # of its goal a channel must be off; RTTs that wobble by 30 % stay within that
 
 
 class ChannelLoad(NamedTuple):
@@ -97,13 +97,17 @@ def _goals(flows: int, channels: list[ChannelLoad]) -> dict[TunnelId, float]:
 
 
 def _balance(channels: list[ChannelLoad]) -> list[Move]:
-    """One move from the most overloaded to the most underloaded channel, when the gap is clear."""
+    """One move from the most overloaded to the most underloaded channel, when the gap is clear.
+
+    Clear means a whole flow too many here and too few there, which is the gap of two of wire spec 10,
+    and a good part of what one of the two should have.
+    """
     if len(channels) < 2 or any(channel.preferred for channel in channels):
         return []
     goal = _goals(sum(channel.flows for channel in channels), channels)
-    over = max(channels, key=lambda channel: channel.flows - goal[channel.id])
-    under = min(channels, key=lambda channel: channel.flows - goal[channel.id])
-    count = int(min(over.flows - goal[over.id], goal[under.id] - under.flows))
-    if over.flows - under.flows < BALANCE_GAP or count < 1:
+    excess = {channel.id: channel.flows - goal[channel.id] for channel in channels}
+    over, under = max(excess, key=lambda each: excess[each]), min(excess, key=lambda each: excess[each])
+    count = int(min(excess[over], -excess[under]))
+    if count < 1 or max(excess[over] / goal[over], -excess[under] / goal[under]) < BALANCE_SHARE:
         return []
-    return [Move(over.id, under.id, count, "balance")]
+    return [Move(over, under, count, "balance")]

@@ -106,7 +106,7 @@ class RelayService:
         for rule in self.rules:
             detail = f"-> {rule.rule.target}"
             self._bus.emit(
-                ServiceListening(service=f"relay {rule.id}", address=rule.port.address, detail=detail)
+                ServiceListening(service=f"relay {rule.id}", address=str(rule.port.local), detail=detail)
             )
         if self.config.endpoint.secret == PUBLIC_SECRET:
             message = (

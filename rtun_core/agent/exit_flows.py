@@ -1,0 +1,303 @@
+"""The flows of an exit: one connected UDP socket per flow towards its target, shared by all tunnels.
+
+A flow is known by what its tunnel stands for (the relay session and the target: a `Scope`) and its id
+on the wire. So when a relay moves a flow to another of its tunnels, the target keeps seeing the same
+source port, while the flows of two relays never meet. Answers go back by the tunnel that the flow was
+last seen on (wire spec 9.7).
+
+Flows belong to the process, not to a tunnel or a signalling session: they end when they have been idle
+for the time that their tunnel asked for, or when their socket breaks, and then the next uplink datagram
+opens them again.
+
+Measured with 10,000 flows: see `tests/agent/test_exit_flows.py::test_ten_thousand_flows`.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtun_core.agent.flow_columns import NO_PATH, FlowColumns, Slots
+from rtun_core.events import Event, FlowClosed, FlowOpened
+from rtun_core.model import FlowId, TunnelId
+from rtun_core.net.udp import DatagramBatch, UdpSocketSet
+from rtun_core.wire.address import Address
+
+Bytes = NDArray[np.uint8]
+Words = NDArray[np.uint64]
+Ints = NDArray[np.int64]
+Rows = NDArray[np.intp]
+
+MAX_CLOSES: Final = 2048
+"""Flows that one tick closes at most; a close costs some 10 us, most of it in the kernel."""
+
+_NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
+
+
+class ReturnPath(Protocol):
+    """The tunnel, as its flows see it."""
+
+    id: TunnelId
+    remote: Address
+    max_payload: int
+    idle_timeout: float
+
+    def downlink(self, data: Bytes, rows: Rows, flows: Words, lengths: Ints) -> None:
+        """Carry `lengths[k]` bytes of `data[rows[k]]`, from column HEADROOM on, as flow `flows[k]`."""
+
+    def drop(self, reason: str, count: int) -> None:
+        """Count datagrams that are not carried."""
+
+
+@dataclass(slots=True, eq=False)
+class Scope:
+    """What the flows of one relay towards one target have in common; `slots` by flow id."""
+
+    index: int
+    session: str
+    target: Address
+    tunnels: int = 0
+    slots: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A tunnel's place in the table."""
+
+    path: int
+    scope: Scope
+
+
+class ExitFlows:
+    """The table. `clock` gives monotonic seconds; `drops` and `faults` count by reason since the start."""
+
+    def __init__(self, *, max_flows: int, clock: Callable[[], float], emit: Callable[[Event], None]) -> None:
+        self.columns = FlowColumns()
+        self.drops: Counter[str] = Counter()
+        self.faults: Counter[str] = Counter()
+        self._max_flows = max_flows
+        self._clock = clock
+        self._emit = emit
+        self._sockets = UdpSocketSet(self._on_batch, self._on_error)
+        self._slot_of: dict[int, int] = {}
+        self._scopes: dict[tuple[str, Address], Scope] = {}
+        self._scope_at: dict[int, Scope] = {}
+        self._next_scope = 0
+        self._paths: list[ReturnPath | None] = []
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+    @property
+    def paths(self) -> list[ReturnPath | None]:
+        """The attached tunnels by path index."""
+        return self._paths
+
+    def scope_at(self, index: int) -> Scope:
+        """The scope that flows with this scope index belong to."""
+        return self._scope_at[index]
+
+    def attach(self, tunnel: ReturnPath, session: str, target: Address) -> Attachment:
+        """Let a tunnel carry flows; tunnels with the same session and target share them."""
+        scope = self._scopes.get((session, target))
+        if scope is None:
+            scope = Scope(self._next_scope, session, target)
+            self._next_scope = self._next_scope + 1 & 0x7FFFFFFF
+            self._scopes[session, target] = self._scope_at[scope.index] = scope
+        scope.tunnels += 1
+        if None not in self._paths:
+            self._paths.append(None)
+        path = self._paths.index(None)
+        self._paths[path] = tunnel
+        return Attachment(path, scope)
+
+    def detach(self, at: Attachment) -> None:
+        """The tunnel is gone. Its flows stay, without a way back until they are seen elsewhere."""
+        self._paths[at.path] = None
+        self.columns.path[self.columns.on_path(at.path)] = NO_PATH
+        at.scope.tunnels -= 1
+        self._forget_if_unused(at.scope)
+
+    def uplink(
+        self, at: Attachment, data: Bytes, rows: Rows, flows: Words, starts: Ints, lengths: Ints
+    ) -> None:
+        """Send `data[rows[k], starts[k] : starts[k] + lengths[k]]` to the target, as flow `flows[k]`."""
+        now = self._clock()
+        for flow, members in _by_flow(flows):
+            slot = self._slot(at, flow, now)
+            if isinstance(slot, str):
+                self.drops[slot] += len(members)
+                continue
+            size = lengths[members]
+            handle = int(self.columns.handle[slot])
+            sent = self._sockets.send_rows(handle, data, rows[members], starts[members], size)
+            self.columns.last[slot] = now
+            self.columns.up_packets[slot] += sent
+            self.columns.up_bytes[slot] += int(size.sum()) * sent // len(members)
+
+    def tick(self) -> None:
+        """Once a second: close flows that were idle for longer than their time-out."""
+        idle = self.columns.idle(self._clock())[:MAX_CLOSES]
+        if len(idle):
+            self._close(idle, "idle")
+
+    def close_flows(self, ids: frozenset[FlowId] | None) -> int:
+        """Close the flows with these ids, None for all of them, at a user's wish; how many there were."""
+        slots = self.columns.slots()
+        if ids is not None:
+            wanted = [flow_id(number) in ids for number in self.columns.flow[slots].tolist()]
+            slots = slots[np.array(wanted, np.bool_)]
+        if len(slots):
+            self._close(slots, "command")
+        return len(slots)
+
+    def close(self) -> None:
+        """Close every socket; the table is not used afterwards."""
+        self._sockets.close_all()
+
+    def counters(self) -> tuple[Counter[str], Counter[str]]:
+        """Drops and faults by reason, those of the target sockets included."""
+        drops = Counter(self.drops)
+        stats = self._sockets.stats
+        for reason, count in stats.tx_dropped.items():
+            drops[f"target {reason}"] += count
+        drops["kernel"] += stats.kernel_drops
+        return +drops, Counter(self.faults)
+
+    def _slot(self, at: Attachment, flow: int, now: float) -> int | str:
+        """The slot of a flow, opened if need be, bound to the tunnel; or the reason why there is none."""
+        slot = at.scope.slots.get(flow)
+        if slot is None:
+            return self._open(at, flow, now)
+        if self.columns.path[slot] != at.path:
+            self._rebind(slot, at.path)
+        return slot
+
+    def _rebind(self, slot: int, path: int) -> None:
+        """The flow was last seen on another tunnel: answers, and the idle time-out, are that one's now."""
+        self.columns.path[slot] = path
+        self.columns.moves[slot] += 1
+        self.columns.idle_timeout[slot] = self._tunnel(path).idle_timeout
+
+    def _open(self, at: Attachment, flow: int, now: float) -> int | str:
+        if len(self.columns) >= self._max_flows:
+            return "flow limit"
+        try:
+            handle = self._sockets.open(at.scope.target)
+        except OSError as error:
+            return "no descriptors" if error.errno in _NO_DESCRIPTORS else "target unreachable"
+        tunnel = self._tunnel(at.path)
+        slot = self.columns.add(
+            flow=flow,
+            scope=at.scope.index,
+            handle=handle,
+            path=at.path,
+            idle_timeout=tunnel.idle_timeout,
+            now=now,
+        )
+        at.scope.slots[flow] = self._slot_of[handle] = slot
+        self._emit(
+            FlowOpened(
+                flow=flow_id(flow),
+                rule=None,
+                source=str(tunnel.remote),
+                target=str(at.scope.target),
+                tunnel=tunnel.id,
+            )
+        )
+        return slot
+
+    def _tunnel(self, path: int) -> ReturnPath:
+        tunnel = self._paths[path]
+        assert tunnel is not None, "a path index belongs to an attached tunnel"
+        return tunnel
+
+    def _close(self, slots: Slots, reason: str) -> None:
+        numbers = self.columns.flow[slots].tolist()
+        for slot, number in zip(slots.tolist(), numbers, strict=True):
+            handle = int(self.columns.handle[slot])
+            scope = self._scope_at[int(self.columns.scope[slot])]
+            self._sockets.close(handle)
+            del self._slot_of[handle], scope.slots[number]
+            self.columns.remove(slot)
+            self._forget_if_unused(scope)
+        single = flow_id(numbers[0]) if len(numbers) == 1 else None
+        self._emit(FlowClosed(flow=single, count=len(numbers), reason=reason))
+
+    def _forget_if_unused(self, scope: Scope) -> None:
+        if not scope.slots and not scope.tunnels:
+            del self._scopes[scope.session, scope.target], self._scope_at[scope.index]
+
+    def _on_batch(self, batch: DatagramBatch, handles: list[int]) -> None:
+        """Answers of targets: hand them to the tunnels that their flows were last seen on."""
+        slots = np.array([self._slot_of[handle] for handle in handles], np.intp)
+        for path, rows in _by_path(self.columns.path[slots]):
+            self._downlink(batch, path, rows, slots[rows])
+
+    def _downlink(self, batch: DatagramBatch, path: int, rows: Rows, slots: Slots) -> None:
+        if path == NO_PATH:
+            self.drops["no tunnel"] += len(rows)
+            return
+        tunnel = self._tunnel(path)
+        lengths = batch.lengths[rows]
+        fits = (lengths > 0) & (lengths <= tunnel.max_payload)
+        if not fits.all():
+            self._count_unfit(tunnel, lengths)
+            rows, slots, lengths = rows[fits], slots[fits], lengths[fits]
+        if not len(rows):
+            return
+        self.columns.last[slots] = self._clock()
+        np.add.at(self.columns.down_packets, slots, 1)
+        np.add.at(self.columns.down_bytes, slots, lengths)
+        tunnel.downlink(batch.data, rows, self.columns.flow[slots], lengths)
+
+    def _count_unfit(self, tunnel: ReturnPath, lengths: Ints) -> None:
+        if oversize := int(np.count_nonzero(lengths > tunnel.max_payload)):
+            tunnel.drop("oversize", oversize)
+        if empty := int(np.count_nonzero(lengths == 0)):
+            tunnel.drop("empty", empty)
+
+    def _on_error(self, handle: int, error: OSError) -> None:
+        """A refusal is the target's state of the moment; after anything else the socket is not trusted.
+
+        The flow is closed then, so that it cannot become one-way: its next datagram opens a new socket.
+        """
+        if error.errno == errno.ECONNREFUSED:
+            self.faults["target refused"] += 1
+            return
+        self.faults["target error"] += 1
+        self._close(np.array([self._slot_of[handle]], np.intp), f"target: {error.strerror or error}")
+
+
+def flow_id(number: int) -> FlowId:
+    """The one spelling of a flow id."""
+    return FlowId(f"{number:08x}")
+
+
+def _by_flow(flows: Words) -> Iterator[tuple[int, Rows]]:
+    """The positions of each flow id, in their order."""
+    first = int(flows[0])
+    if len(flows) == 1 or bool((flows == flows[0]).all()):
+        yield first, np.arange(len(flows))
+        return
+    order = np.argsort(flows, kind="stable")
+    ordered = flows[order]
+    cuts = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
+    for part in np.split(order, cuts):
+        yield int(flows[part[0]]), part
+
+
+def _by_path(paths: NDArray[np.int32]) -> Iterator[tuple[int, Rows]]:
+    """The rows of each path."""
+    first = int(paths[0])
+    if len(paths) == 1 or bool((paths == first).all()):
+        yield first, np.arange(len(paths))
+        return
+    for path in np.unique(paths).tolist():
+        yield path, np.flatnonzero(paths == path)

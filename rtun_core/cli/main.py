@@ -1,0 +1,86 @@
+"""The command `rtun`: finds the command, runs it, and is the one place where errors are rendered."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from rtun_core import __version__
+from rtun_core.errors import RtunError
+
+INTERRUPTED = 130
+
+_COMMANDS = {
+    "relay": "rtun_core.cli.relay:relay",
+    "agent": "rtun_core.cli.agent:agent",
+    "demo": "rtun_core.cli.demo:demo",
+    "status": "rtun_core.cli.status:status",
+    "events": "rtun_core.cli.events:events",
+    "ctl": "rtun_core.cli.ctl:ctl",
+    "paths": "rtun_core.cli.paths:paths",
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command only when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of the table."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """None for an unknown name."""
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, name = _COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+
+@click.group(
+    cls=LazyGroup,
+    no_args_is_help=False,
+    context_settings={
+        "auto_envvar_prefix": "RTUN",
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+    },
+    epilog="Every option is also read from the environment: RTUN_RELAY_MAX_FLOWS is `rtun relay "
+    "--max-flows`. RTUN_SECRET is the secret of every command.",
+)
+@click.version_option(__version__, "--version", message="rtun version %(version)s")
+def rtun() -> None:
+    """Carry UDP between machines that cannot reach each other directly."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit status; errors become one sentence on stderr."""
+    try:
+        result: Any = rtun.main(args=argv, prog_name="rtun", standalone_mode=False)
+    except RtunError as error:
+        return _fail(str(error), error.exit_status)
+    except click.ClickException as error:
+        return _fail(_sentence(error), error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    return result if isinstance(result, int) else 0
+
+
+def _sentence(error: click.ClickException) -> str:
+    text = error.format_message().rstrip(".")
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        return f"{text}; see '{error.ctx.command_path} --help'"
+    return text
+
+
+def _fail(sentence: str, status: int) -> int:
+    print(f"Error: {sentence}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,242 @@
+"""What every long-running command can write and serve, and the run itself."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import click
+
+from rtun_core.cli.options import address, number, packed
+from rtun_core.events import Level
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from rtun_core.bus import EventBus
+    from rtun_core.engine.engine import Engine
+    from rtun_core.engine.log_lines import LogWriter
+    from rtun_core.engine.service import Service
+    from rtun_core.wire.address import Address
+
+AUTO = "auto"  # `--control` without a path
+
+ServicesFactory = Callable[["EventBus"], Sequence["Service"]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputOptions:
+    """The checked values of `output_options`. `control` is `auto` for the default place."""
+
+    json: bool = False
+    log_file: Path | None = None
+    log_format: Literal["text", "json"] = "text"
+    log_level: Level = Level.INFO
+    status_file: Path | None = None
+    status_interval: float = 2.0
+    metrics: Address | None = None
+    control: str | None = None
+    quiet: bool = False
+
+
+class Output(Protocol):
+    """Something that runs beside the services for as long as the engine does."""
+
+    async def start(self) -> None:
+        """Open; raises RtunError, and then nothing is left open."""
+
+    async def stop(self) -> None:
+        """Finish and close."""
+
+
+def build_outputs(
+    *,
+    json: bool,
+    log_file: str | None,
+    log_format: Literal["text", "json"],
+    log_level: str,
+    status_file: str | None,
+    status_interval: float,
+    metrics: Address | None,
+    control: str | None,
+    quiet: bool,
+) -> OutputOptions:
+    """Turn option values into OutputOptions."""
+    return OutputOptions(
+        json=json,
+        log_file=Path(log_file) if log_file else None,
+        log_format=log_format,
+        log_level=Level[log_level.upper()],
+        status_file=Path(status_file) if status_file else None,
+        status_interval=status_interval,
+        metrics=metrics,
+        control=control,
+        quiet=quiet,
+    )
+
+
+output_options = packed(
+    "outputs",
+    (
+        click.option("--json", is_flag=True, help="Write every event as one JSON line to standard output."),
+        click.option("--log-file", metavar="PATH", help="Append the log to a file; SIGHUP reopens it."),
+        click.option(
+            "--log-format",
+            type=click.Choice(["text", "json"]),
+            default="text",
+            show_default=True,
+            help="Form of the lines in the log file.",
+        ),
+        click.option(
+            "--log-level",
+            type=click.Choice([level.name.lower() for level in Level]),
+            default="info",
+            show_default=True,
+            help="The least level that is logged.",
+        ),
+        click.option("--quiet", is_flag=True, help="Write no log to standard error."),
+        click.option("--status-file", metavar="PATH", help="Keep the state as JSON in a file of mode 0600."),
+        click.option(
+            "--status-interval",
+            type=str,
+            callback=number(float, 0.1, 86400, "seconds"),
+            default="2",
+            show_default=True,
+            metavar="S",
+            help="Seconds between two writes of the status file.",
+        ),
+        click.option(
+            "--metrics",
+            callback=address(local=True),
+            metavar="[HOST]:PORT",
+            help="Serve Prometheus metrics under /metrics; without HOST on 127.0.0.1.",
+        ),
+        click.option(
+            "--control",
+            metavar="[PATH]",
+            help="Serve `rtun status`, `events` and `ctl` on a Unix socket. [default path: see `rtun paths`]",
+        ),
+    ),
+    build_outputs,
+)
+
+
+def run_engine(services_factory: ServicesFactory, outputs: OutputOptions) -> int:
+    """Run services until a signal, a command or their own end, and return the exit status.
+
+    Raises RtunError when something cannot be opened or fails; then everything was closed again.
+    """
+    import asyncio
+
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_run(services_factory, outputs))
+
+
+async def _run(services_factory: ServicesFactory, options: OutputOptions) -> int:
+    from rtun_core.bus import EventBus
+    from rtun_core.engine.engine import Engine
+
+    bus = EventBus()
+    engine = Engine(services_factory(bus), bus)
+    async with AsyncExitStack() as stack:
+        log = _log(bus, options)
+        stack.enter_context(_signals(engine, log))
+        for output in (log, *_outputs(engine, options)):
+            await output.start()
+            stack.push_async_callback(output.stop)
+        # Readers of the bus end by themselves before their connections are closed.
+        stack.callback(bus.close)
+        await _live(engine)
+    return engine.status
+
+
+async def _live(engine: Engine) -> None:
+    await engine.start()
+    try:
+        await engine.run_until_stopped()
+    finally:
+        await engine.stop()
+
+
+def _log(bus: EventBus, options: OutputOptions) -> LogWriter:
+    from rtun_core.engine.log_lines import LogWriter
+
+    return LogWriter(
+        bus,
+        level=options.log_level,
+        stderr=None if options.quiet else _descriptor(sys.stderr),
+        file=options.log_file,
+        file_format=options.log_format,
+    )
+
+
+def _outputs(engine: Engine, options: OutputOptions) -> Iterator[Output]:
+    if options.json and (stdout := _descriptor(sys.stdout)) is not None:
+        from rtun_core.engine.json_lines import JsonLines
+
+        yield JsonLines(engine.bus, descriptor=stdout)
+    if options.status_file is not None:
+        from rtun_core.engine.status_file import StatusFile
+
+        yield StatusFile(options.status_file, engine.snapshot, engine.bus, interval=options.status_interval)
+    if options.metrics is not None:
+        from rtun_core.engine.metrics import Metrics
+
+        yield Metrics(options.metrics, engine.snapshot, engine.bus)
+    if options.control is not None:
+        from rtun_core.engine.control import ControlServer
+        from rtun_core.engine.paths import control_socket
+
+        path = control_socket() if options.control == AUTO else Path(options.control)
+        yield ControlServer(path, engine)
+
+
+@contextmanager
+def _signals(engine: Engine, log: LogWriter) -> Iterator[None]:
+    """The first signal drains, the next one ends at once; SIGHUP reopens the log file if there is one."""
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    endings = [signal.SIGTERM, signal.SIGINT]
+    hangup = getattr(signal, "SIGHUP", None)
+    if hangup is not None and log.has_file:
+        loop.add_signal_handler(hangup, log.reopen)
+    elif hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
+        endings.append(hangup)
+    for signum in endings:
+        loop.add_signal_handler(signum, _end, engine, signum)
+    try:
+        yield
+    finally:
+        for signum in {*endings, *([hangup] if hangup is not None else [])}:
+            loop.remove_signal_handler(signum)
+
+
+def _end(engine: Engine, signum: signal.Signals) -> None:
+    if engine.stopping:
+        engine.hurry(128 + signum)
+    else:
+        engine.request_stop(signum.name)
+
+
+def _descriptor(stream: object) -> int | None:
+    """The descriptor of a standard stream; None when it was closed or replaced."""
+    with suppress(AttributeError, OSError, ValueError):
+        return int(stream.fileno())  # type: ignore[attr-defined]
+    return None
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        import uvloop
+    except ImportError:
+        import asyncio
+
+        return asyncio.new_event_loop
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory

@@ -1,0 +1,30 @@
+"""`--json`: one event per line on standard output, and nothing else there."""
+
+from __future__ import annotations
+
+from rtun_core.bus import EventBus
+from rtun_core.engine.line_output import DescriptorSink, EventLines
+from rtun_core.events import Stamped, event_json
+
+
+def json_line(stamped: Stamped) -> bytes:
+    """The event as one line."""
+    return event_json(stamped) + b"\n"
+
+
+class JsonLines:
+    """Writes every event as JSON. When the reader goes away the output ends and the service goes on."""
+
+    def __init__(self, bus: EventBus, *, descriptor: int = 1) -> None:
+        self._bus = bus
+        self._descriptor = descriptor
+        self._lines: EventLines | None = None
+
+    async def start(self) -> None:
+        """Begin with the next event."""
+        self._lines = EventLines(self._bus, DescriptorSink(self._descriptor, "standard output"), json_line)
+
+    async def stop(self) -> None:
+        """Write what is left."""
+        if self._lines is not None:
+            await self._lines.stop()

@@ -1,0 +1,181 @@
+"""A batch of datagrams as a value: one byte matrix, a length vector, a matrix of raw sockaddrs.
+
+`BatchIO` is the system-call layer below `rtun_core.net.udp`: recvmmsg/sendmmsg on Linux
+(`rtun_core.net.udp_mmsg`), plain socket calls elsewhere (`rtun_core.net.udp_plain`). Each thread has one
+of them, shared by all its sockets: a reader runs its callback to completion before another one reads,
+so ten thousand sockets need no more buffers than one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtun_core.net.sockaddr import NAME_SIZE, unpack_sockaddr
+from rtun_core.wire.address import Address
+
+BATCH: Final = 64
+"""Datagrams of one batch. Us per packet of the forwarder in `rtun_core.net.udp`: @BATCH@."""
+
+HEADROOM: Final = 64
+"""Columns in front of each received payload, free for headers that are written in place."""
+
+STRIDE: Final = 2176
+"""Bytes of a row: the headroom and the largest datagram that is received whole (ROOM)."""
+
+ROOM: Final = STRIDE - HEADROOM
+
+DROP_REASONS: Final = ("oversize", "refused", "buffers", "queue", "socket")
+
+_NAME_STRIDE = 32  # rows of names start on 8-byte boundaries, so that the first 8 bytes read as one word
+
+
+class UdpStats:
+    """Counters of one socket, or of a set of sockets.
+
+    `rx_bytes` and `tx_bytes` count UDP payload. `kernel_drops` are datagrams that the kernel threw away
+    because nobody read them in time (Linux only). `tx_dropped` counts what was not sent, by reason:
+    `oversize` (larger than the system sends), `refused` (the peer's port is closed), `buffers` (the
+    system is out of memory), `queue` (our queue of datagrams that wait for the kernel is full),
+    `socket` (anything else, such as no route or a closed socket).
+    """
+
+    __slots__ = ("kernel_drops", "rx_bytes", "rx_packets", "tx_bytes", "tx_dropped", "tx_packets")
+
+    def __init__(self) -> None:
+        self.rx_packets = 0
+        self.rx_bytes = 0
+        self.tx_packets = 0
+        self.tx_bytes = 0
+        self.kernel_drops = 0
+        self.tx_dropped: dict[str, int] = dict.fromkeys(DROP_REASONS, 0)
+
+    def received(self, batch: DatagramBatch) -> None:
+        """Count the datagrams of `batch`."""
+        self.rx_packets += batch.count
+        self.rx_bytes += int(np.add.reduce(batch.lengths))
+
+    def sent(self, packets: int, size: int) -> None:
+        """Count `packets` datagrams of `size` bytes together."""
+        self.tx_packets += packets
+        self.tx_bytes += size
+
+
+class DatagramBatch:
+    """Received datagrams. Reused by its reader: valid only during the callback.
+
+    `data`       (BATCH, STRIDE) bytes; row i holds a payload at [HEADROOM, HEADROOM + lengths[i])
+    `count`      rows in use
+    `lengths`    (count,) bytes in the row
+    `truncated`  (count,) the datagram was larger than ROOM and its end is lost
+    `names`      (BATCH, 28) raw sockaddr of each row's sender, see `rtun_core.net.sockaddr`
+    `memory`     the bytes of `data` as one flat buffer
+    `ipv6`       whether any of the rows came from an IPv6 socket
+
+    The columns before and after the payload may be written, and so may the payload.
+    """
+
+    __slots__ = (
+        "_lengths",
+        "_truncated",
+        "_words",
+        "count",
+        "data",
+        "ipv6",
+        "lengths",
+        "memory",
+        "names",
+        "truncated",
+    )
+
+    def __init__(self) -> None:
+        # one byte more than the rows: a plain read takes ROOM + 1 bytes to notice a datagram that is larger
+        memory = _aligned(BATCH * STRIDE + 1)
+        self.memory = memory.data
+        self.data: NDArray[np.uint8] = memory[: BATCH * STRIDE].reshape(BATCH, STRIDE)
+        padded_names = _aligned(BATCH * _NAME_STRIDE).reshape(BATCH, _NAME_STRIDE)
+        self.names: NDArray[np.uint8] = padded_names[:, :NAME_SIZE]
+        self._words: NDArray[np.uint64] = padded_names.view(np.uint64)[:, 0]
+        self._lengths: NDArray[np.int64] = np.zeros(BATCH, np.int64)
+        self._truncated: NDArray[np.bool_] = np.zeros(BATCH, np.bool_)
+        self.ipv6 = False
+        self.resize(0)
+
+    def resize(self, count: int) -> None:
+        """Put the first `count` rows in use."""
+        self.count = count
+        self.lengths = self._lengths[:count]
+        self.truncated = self._truncated[:count]
+
+    def columns(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Lengths and truncation marks of all BATCH rows, for the reader to fill."""
+        return self._lengths, self._truncated
+
+    def name_keys(self) -> list[int] | list[bytes]:
+        """A hashable key of each row's sender: an int on an IPv4 socket, the 28 bytes on an IPv6 one."""
+        if not self.ipv6:
+            words: list[int] = self._words[: self.count].tolist()
+            return words
+        raw = self.names[: self.count].tobytes()
+        return [raw[at : at + NAME_SIZE] for at in range(0, len(raw), NAME_SIZE)]
+
+    def payload(self, row: int) -> bytes:
+        """A copy of the payload of `row`."""
+        return self.data[row, HEADROOM : HEADROOM + self.lengths[row]].tobytes()
+
+    def address(self, row: int) -> Address:
+        """The sender of `row`."""
+        return unpack_sockaddr(self.names[row].tobytes())
+
+
+class BatchIO(Protocol):
+    """The system calls on batches, without any policy. One per thread."""
+
+    batch: DatagramBatch
+    error: OSError | None
+    """What ended the last `receive`, after the rows it filled; None when it was no error."""
+    overflow: int | None
+    """The kernel's drop counter (32 bits, of one socket) as the last `receive` saw it; None if it did not."""
+
+    def receive(self, sock: socket.socket, start: int, limit: int) -> int:
+        """Fill up to `limit` rows of the batch from row `start` on; how many, 0 when none is waiting.
+
+        Rows, names and the vectors of `columns` are filled; `resize` is the caller's. Never raises for
+        the network's sake: see `error`.
+        """
+
+    def load(
+        self,
+        data: NDArray[np.uint8],
+        rows: NDArray[np.intp],
+        starts: NDArray[np.int64],
+        lengths: NDArray[np.int64],
+        names: NDArray[np.uint8] | None,
+    ) -> None:
+        """Prepare up to BATCH datagrams, see `UdpSocket.send_rows`. They must outlive `transmit`."""
+
+    def transmit(self, sock: socket.socket, first: int, count: int) -> int:
+        """Send the loaded datagrams [first, count) until one fails; how many went out, at least one.
+
+        Raises the OSError of datagram `first`, BlockingIOError when the kernel takes no more now.
+        """
+
+
+def guard(loop: asyncio.AbstractEventLoop, what: str, callback: Callable[..., None], *args: Any) -> None:
+    """Call `callback`; what it raises goes to the loop's exception handler, and reading goes on."""
+    try:
+        callback(*args)
+    except Exception as error:
+        loop.call_exception_handler({"message": f"{what} failed", "exception": error})
+
+
+def _aligned(size: int) -> NDArray[np.uint8]:
+    """Zeroed bytes that start on a cache line."""
+    raw = np.zeros(size + 63, np.uint8)
+    skip = -int(raw.ctypes.data) % 64
+    return raw[skip : skip + size]

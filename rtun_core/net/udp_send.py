@@ -1,0 +1,173 @@
+"""What happens when the kernel does not take a datagram: skip it, try again, or let it wait.
+
+One bad datagram never costs its neighbours. A closed port of the peer is a pending error of the socket,
+not of the datagram that meets it: it is reported, and the datagram goes out at the second attempt.
+What finds the kernel's buffer full waits in a short queue; when that overflows, the oldest go, since a
+late datagram is worth less than a fresh one.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtun_core.net.sockaddr import SocketAddress, target_of
+from rtun_core.net.udp_batch import BATCH, BatchIO, UdpStats
+
+QUEUE_BYTES = 256 * 1024
+QUEUE_PACKETS = 512
+
+_REASONS = {
+    errno.EMSGSIZE: "oversize",
+    getattr(errno, "WSAEMSGSIZE", errno.EMSGSIZE): "oversize",
+    errno.ECONNREFUSED: "refused",
+    errno.ENOBUFS: "buffers",
+    errno.ENOMEM: "buffers",
+}
+
+Report = Callable[[OSError], None]
+
+
+class Rows(NamedTuple):
+    """Datagrams to send: number k is `data[rows[k], starts[k] : starts[k] + lengths[k]]`.
+
+    `names` holds the raw sockaddr of each, or is None on a connected socket.
+    """
+
+    data: NDArray[np.uint8]
+    rows: NDArray[np.intp]
+    starts: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    names: NDArray[np.uint8] | None
+
+    def part(self, first: int, last: int) -> Rows:
+        """The datagrams [first, last)."""
+        names = None if self.names is None else self.names[first:last]
+        span = slice(first, last)
+        return Rows(self.data, self.rows[span], self.starts[span], self.lengths[span], names)
+
+    def copy_out(self, index: int) -> tuple[bytes, SocketAddress | None]:
+        """Payload and destination of one datagram."""
+        start = int(self.starts[index])
+        payload = self.data[self.rows[index], start : start + int(self.lengths[index])].tobytes()
+        return payload, None if self.names is None else target_of(self.names[index].tobytes())
+
+
+class SendQueue:
+    """Datagrams that wait until the kernel takes them: at most QUEUE_PACKETS and QUEUE_BYTES, newest win."""
+
+    __slots__ = ("_bytes", "_items")
+
+    def __init__(self) -> None:
+        self._items: deque[tuple[bytes, SocketAddress | None]] = deque()
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def push(self, payload: bytes, target: SocketAddress | None, stats: UdpStats) -> None:
+        """Append one; what has to go for it is counted as `queue`."""
+        self._items.append((payload, target))
+        self._bytes += len(payload)
+        while len(self._items) > QUEUE_PACKETS or self._bytes > QUEUE_BYTES:
+            self._bytes -= len(self._items.popleft()[0])
+            stats.tx_dropped["queue"] += 1
+
+    def flush(self, sock: socket.socket, stats: UdpStats, report: Report) -> None:
+        """Send what the kernel takes now, at most BATCH datagrams."""
+        for _ in range(min(len(self._items), BATCH)):
+            payload, target = self._items[0]
+            if send_one(sock, payload, target, stats, report) is None:
+                return
+            self._items.popleft()
+            self._bytes -= len(payload)
+
+    def drop_all(self, stats: UdpStats) -> None:
+        """Give up what waits, as the socket closes."""
+        stats.tx_dropped["queue"] += len(self._items)
+        self._items.clear()
+        self._bytes = 0
+
+
+def send_one(
+    sock: socket.socket,
+    payload: bytes | memoryview,
+    target: SocketAddress | None,
+    stats: UdpStats,
+    report: Report,
+) -> bool | None:
+    """Send one datagram. True: sent; False: dropped and counted; None: the kernel takes no more now."""
+    for attempt in range(2):
+        try:
+            size = sock.send(payload) if target is None else sock.sendto(payload, target)
+        except (BlockingIOError, InterruptedError):
+            return None
+        except OSError as error:
+            if attempt == 0 and isinstance(error, ConnectionRefusedError):
+                report(error)
+                continue
+            note_failure(error, stats, report)
+            return False
+        stats.sent(1, size)
+        return True
+    raise AssertionError("the second attempt returns")
+
+
+def send_rows(
+    io: BatchIO, sock: socket.socket, datagrams: Rows, stats: UdpStats, report: Report
+) -> tuple[int, int]:
+    """Send datagrams in batches. Returns how many were sent, and how many are done with: sent or counted.
+
+    The second number is smaller than the total only when the kernel takes no more now.
+    """
+    sent = done = 0
+    total = len(datagrams.rows)
+    while done < total:
+        size = min(BATCH, total - done)
+        part = datagrams if size == total else datagrams.part(done, done + size)
+        io.load(*part)
+        part_sent, part_done = _send_loaded(io, sock, part.lengths, stats, report)
+        sent, done = sent + part_sent, done + part_done
+        if part_done < size:
+            break
+    return sent, done
+
+
+def _send_loaded(
+    io: BatchIO, sock: socket.socket, lengths: NDArray[np.int64], stats: UdpStats, report: Report
+) -> tuple[int, int]:
+    count = len(lengths)
+    sent = done = 0
+    refused_at = -1
+    while done < count:
+        try:
+            taken = io.transmit(sock, done, count)
+        except BlockingIOError:
+            break
+        except InterruptedError:
+            continue
+        except OSError as error:
+            if isinstance(error, ConnectionRefusedError) and refused_at != done:
+                refused_at = done
+                report(error)
+                continue
+            note_failure(error, stats, report)
+            done += 1
+            continue
+        stats.sent(taken, int(np.add.reduce(lengths[done : done + taken])))
+        sent, done = sent + taken, done + taken
+    return sent, done
+
+
+def note_failure(error: OSError, stats: UdpStats, report: Report) -> None:
+    """Count a datagram that was not sent; report what says something about the path, not its size."""
+    reason = _REASONS.get(error.errno or 0, "socket")
+    stats.tx_dropped[reason] += 1
+    if reason in ("refused", "socket"):
+        report(error)

@@ -1,0 +1,226 @@
+import asyncio
+import json
+import os
+import socket
+import stat
+
+import aiohttp
+import pytest
+
+from rtun_core import __version__
+from rtun_core.engine.control import MAX_CONNECTIONS, MAX_REQUEST, ControlServer, is_alive, listen
+from rtun_core.engine.paths import control_socket, runtime_dir
+from rtun_core.errors import BindError
+from rtun_core.events import Notice
+
+
+@pytest.fixture
+async def server(engine, tmp_path):
+    server = ControlServer(tmp_path / "c.sock", engine)
+    await server.start()
+    yield server
+    engine.bus.close()
+    await server.stop()
+
+
+@pytest.fixture
+async def http(server):
+    connector = aiohttp.UnixConnector(str(server.path))
+    async with aiohttp.ClientSession("http://rtun", connector=connector) as session:
+        yield session
+
+
+async def post(http, body):
+    async with http.post("/command", data=body) as response:
+        return response.status, await response.json()
+
+
+async def test_hello(http, bus):
+    async with http.get("/hello") as response:
+        hello = await response.json()
+    assert hello == {"v": 1, "version": __version__, "pid": os.getpid(), "seq": bus.seq, "services": ["fake"]}
+
+
+async def test_snapshot(http):
+    async with http.get("/snapshot") as response:
+        assert (await response.json())["services"] == ["fake"]
+
+
+async def test_events_from_history_then_live(http, bus):
+    async with http.get("/events", params={"since": "0"}) as response:
+        first = json.loads(await response.content.readline())
+        bus.emit(Notice(topic="t", message="live"))
+        second = json.loads(await response.content.readline())
+    assert (first["seq"], first["type"]) == (1, "engine.started")
+    assert second["message"] == "live"
+
+
+async def test_events_without_following_end(http, bus):
+    bus.emit(Notice(topic="t", message="old"))
+    async with http.get("/events", params={"since": "1", "follow": "0"}) as response:
+        lines = (await response.read()).splitlines()
+    assert [json.loads(line)["seq"] for line in lines] == [2]
+
+
+async def test_events_end_with_the_bus(http, bus):
+    async with http.get("/events") as response:
+        bus.close()
+        assert await response.read() == b""
+
+
+async def test_a_reader_that_leaves_is_forgotten(http, bus, until):
+    before = len(bus._subscribers)
+    async with http.get("/events"):
+        await until(lambda: len(bus._subscribers) > before)
+    await until(lambda: len(bus._subscribers) == before)
+
+
+async def test_a_slow_reader_holds_nobody_up_and_is_told(http, bus, until, monkeypatch):
+    monkeypatch.setattr("rtun_core.engine.control.HISTORY", 16)
+    async with http.get("/events") as response:
+        text = "x" * 4000
+        for _ in range(2000):
+            bus.emit(Notice(topic="t", message=text))
+            await asyncio.sleep(0)
+        bus.close()
+        lines = (await response.read()).splitlines()
+    skipped = sum(json.loads(line).get("skipped", 0) for line in lines)
+    notices = sum(b'"notice"' in line for line in lines)
+    assert skipped > 0
+    assert skipped + notices == 2000
+
+
+@pytest.mark.parametrize("query", ["since=x", "since=-1", "follow=%20", "since=" + "9" * 30])
+async def test_bad_numbers(http, query):
+    async with http.get(f"/events?{query}") as response:
+        assert response.status == 400
+
+
+async def test_command_done(http):
+    want = {"ok": True, "text": "using beta", "data": {"name": "beta"}}
+    assert await post(http, b'{"line": "agent use beta"}') == (200, want)
+    assert await post(http, b'{"command": "agent.use", "name": "beta"}') == (200, want)
+
+
+async def test_command_refused(http):
+    status, answer = await post(http, b'{"line": "agent probe nobody"}')
+    assert (status, answer) == (409, {"ok": False, "error": "agent nobody is not known"})
+    status, answer = await post(http, b'{"line": "rule pause r1"}')
+    assert status == 409
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"\xff", b"[]", b"{}", b'{"line": 5}', b'{"line": "fly"}', b'{"command": "fly"}']
+)
+async def test_command_that_cannot_be_read(http, body):
+    status, answer = await post(http, body)
+    assert status == 400
+    assert answer["error"]
+
+
+async def test_a_request_has_a_bound(http):
+    async with http.post("/command", data=b" " * (MAX_REQUEST + 1)) as response:
+        assert response.status == 413
+
+
+async def test_connections_have_a_bound(server, http, until):
+    crowd = [await asyncio.open_unix_connection(str(server.path)) for _ in range(MAX_CONNECTIONS)]
+    await until(lambda: len(server._runner.server.connections) == MAX_CONNECTIONS)
+    with pytest.raises(aiohttp.ClientError):
+        await http.get("/hello")
+    for _reader, writer in crowd:
+        writer.close()
+        await writer.wait_closed()
+    await until(lambda: not server._runner.server.connections)
+    async with http.get("/hello") as response:
+        assert response.status == 200
+
+
+async def test_another_user_is_turned_away(http, monkeypatch):
+    monkeypatch.setattr("rtun_core.engine.control.os.geteuid", lambda: 12345)
+    monkeypatch.setattr("rtun_core.engine.control._CREDENTIALS", Strangers())
+    async with http.get("/hello") as response:
+        assert response.status == 403
+
+
+class Strangers:
+    """Every peer is the user 4711."""
+
+    size = 12
+
+    def unpack(self, data):
+        return 1, 4711, 1
+
+
+async def test_socket_is_for_its_owner_and_removed(server, engine):
+    assert stat.S_IMODE(server.path.stat().st_mode) == 0o600
+    engine.bus.close()
+    await server.stop()
+    assert not server.path.exists()
+
+
+async def test_a_socket_that_was_replaced_is_left_alone(server, engine):
+    server.path.unlink()
+    server.path.write_bytes(b"")
+    (server.path.parent / "keep the inode").write_bytes(b"")
+    server._inode = -1
+    await server.stop()
+    assert server.path.exists()
+
+
+async def test_default_directory_is_made_for_the_owner_only(engine):
+    server = ControlServer(control_socket(), engine)
+    await server.start()
+    assert stat.S_IMODE(runtime_dir().stat().st_mode) == 0o700
+    await server.stop()
+
+
+def test_a_stale_socket_is_replaced(tmp_path):
+    path = tmp_path / "c.sock"
+    listen(path).close()
+    assert path.exists()
+    assert not is_alive(path)
+    with listen(path):
+        assert is_alive(path)
+
+
+def test_a_living_socket_is_not_taken(tmp_path):
+    path = tmp_path / "c.sock"
+    with listen(path), pytest.raises(BindError, match="another process listens on"):
+        listen(path)
+
+
+def test_another_kind_of_file_is_not_removed(tmp_path):
+    path = tmp_path / "precious"
+    path.write_text("data")
+    with pytest.raises(BindError, match="exists and is not a socket"):
+        listen(path)
+    assert path.read_text() == "data"
+
+
+@pytest.mark.parametrize("name", ["no/c.sock", "x" * 200])
+def test_a_path_that_cannot_be_bound(tmp_path, name):
+    with pytest.raises(BindError, match="--control: cannot listen on"):
+        listen(tmp_path / name)
+
+
+def test_a_directory_that_is_a_link_is_not_used(tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    runtime_dir().symlink_to(elsewhere)
+    with pytest.raises(BindError, match="is not ours"):
+        listen(control_socket())
+
+
+def test_a_directory_that_cannot_be_made(tmp_path):
+    runtime_dir().write_text("a file is in the way")
+    with pytest.raises(BindError, match="cannot make the directory"):
+        listen(control_socket())
+
+
+def test_alive_with_nobody_at_all(tmp_path):
+    assert not is_alive(tmp_path / "nothing")
+    busy = socket.socket(socket.AF_UNIX)
+    busy.bind(str(tmp_path / "b"))
+    assert not is_alive(tmp_path / "b")
+    busy.close()

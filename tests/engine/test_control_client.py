@@ -1,0 +1,129 @@
+import json
+import socket
+
+import pytest
+
+from rtun_core.commands import OpenTunnel, ProbeAgent, SwitchAgent
+from rtun_core.engine.control import ControlServer, listen
+from rtun_core.engine.control_client import ControlClient, decode_event, find_socket
+from rtun_core.engine.paths import control_socket, runtime_dir
+from rtun_core.errors import CommandRefused, RtunError
+from rtun_core.events import Notice, Stamped, event_json
+
+
+@pytest.fixture
+async def client(engine, tmp_path):
+    server = ControlServer(tmp_path / "c.sock", engine)
+    await server.start()
+    async with ControlClient(server.path) as client:
+        yield client
+    engine.bus.close()
+    await server.stop()
+
+
+async def test_hello_and_snapshot(client, bus):
+    hello = await client.hello()
+    assert (hello.services, hello.seq) == (("fake",), bus.seq)
+    assert (await client.snapshot()).services == ("fake",)
+    assert json.loads(await client.snapshot_bytes())["pid"] == hello.pid
+
+
+async def test_events_that_were(client, bus):
+    bus.emit(Notice(topic="t", message="x"))
+    lines = [line async for line in client.events(0, follow=False)]
+    assert [json.loads(line)["type"] for line in lines] == ["engine.started", "notice"]
+
+
+async def test_events_that_come(client, bus, until):
+    stream = client.events()
+    before = len(bus._subscribers)
+
+    async def speak():
+        await until(lambda: len(bus._subscribers) > before)
+        bus.emit(Notice(topic="t", message="x" * 200_000))
+        bus.close()
+
+    import asyncio
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(speak())
+        lines = [line async for line in stream]
+    assert len(lines) == 1
+    assert len(json.loads(lines[0])["message"]) == 200_000
+
+
+async def test_command(client):
+    result = await client.command(SwitchAgent(name="beta"))
+    assert (result.text, result.data) == ("using beta", {"name": "beta"})
+    with pytest.raises(CommandRefused, match="agent nobody is not known"):
+        await client.command(ProbeAgent(name="nobody"))
+    with pytest.raises(CommandRefused, match="'tunnel open' is not a command of this process"):
+        await client.command(OpenTunnel())
+
+
+async def test_a_server_that_went_away(tmp_path):
+    path = tmp_path / "c.sock"
+    listen(path).close()
+    async with ControlClient(path) as client:
+        for call in (client.hello(), client.command(OpenTunnel()), anext(client.events())):
+            with pytest.raises(RtunError, match="no answer on the control socket"):
+                await call
+
+
+async def test_use_outside_of_async_with(tmp_path):
+    with pytest.raises(RuntimeError, match="async with"):
+        await ControlClient(tmp_path).hello()
+
+
+def test_decode_event_is_the_inverse_of_the_json_form():
+    stamped = Stamped(3, 1_700_000_000.125, 1.5, Notice(topic="t", message="m"))
+    assert decode_event(event_json(stamped)) == stamped
+
+
+def test_decode_event_of_a_newer_version():
+    line = event_json(Stamped(3, 0.0, 1.5, Notice(topic="t", message="m"))).replace(b"notice", b"flow.sung")
+    assert decode_event(line) is None
+
+
+@pytest.mark.parametrize("line", [b"", b"{}", b"\xff", b'{"seq":1,"ts":"x","mono":1,"type":"notice"}'])
+def test_decode_event_of_something_else(line):
+    with pytest.raises(RtunError, match="cannot be read"):
+        decode_event(line)
+
+
+def test_find_none():
+    with pytest.raises(
+        RtunError, match=r"no running rtun has a control socket in .*; start it with --control"
+    ):
+        find_socket(None)
+
+
+def test_find_the_only_living_one():
+    with listen(control_socket(11)) as alive:
+        listen(control_socket(12)).close()
+        assert find_socket(None) == control_socket(11)
+        assert find_socket("11") == control_socket(11)
+        assert find_socket(str(control_socket(11))) == control_socket(11)
+        with pytest.raises(RtunError, match=r"no process listens on the control socket .*12.sock any more"):
+            find_socket("12")
+        assert alive.fileno() >= 0
+
+
+def test_find_several():
+    several = pytest.raises(RtunError, match="several rtun run here, say which one: 11, 12")
+    with listen(control_socket(11)), listen(control_socket(12)), several:
+        find_socket(None)
+
+
+def test_find_what_is_not_there(tmp_path):
+    for which in ("4711", str(tmp_path / "c.sock"), str(tmp_path)):
+        with pytest.raises(RtunError, match="there is no control socket at"):
+            find_socket(which)
+
+
+def test_find_with_a_socket_of_another_kind(tmp_path):
+    runtime_dir().mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.bind(str(runtime_dir() / "1.sock"))
+        with pytest.raises(RtunError, match="cannot connect to the control socket"):
+            find_socket("1")

@@ -1,0 +1,346 @@
+import asyncio
+import socket
+import sys
+
+import numpy as np
+import pytest
+
+from rtun_core.net import udp_mmsg, udp_set
+from rtun_core.net.udp import BATCH, HEADROOM, ROOM, UdpSocket, UdpSocketSet
+from rtun_core.net.udp_send import QUEUE_PACKETS
+from rtun_core.wire.address import Address
+
+V4 = Address("127.0.0.1", 0)
+V6 = Address("::1", 0)
+
+LOOPS = {"asyncio": asyncio.new_event_loop}
+if sys.platform != "win32":
+    import uvloop
+
+    LOOPS["uvloop"] = uvloop.new_event_loop
+
+
+@pytest.fixture(params=LOOPS)
+def runner(request):
+    with asyncio.Runner(loop_factory=LOOPS[request.param]) as runner:
+        yield runner
+
+
+@pytest.fixture(params=[False, True], ids=["best", "portable"])
+def portable(request):
+    return request.param
+
+
+class Flows:
+    """A socket set that keeps what it receives."""
+
+    def __init__(self, portable):
+        self.got, self.errors, self.batches = [], [], []
+        self._changed = asyncio.Event()
+        self.set = UdpSocketSet(self.on_batch, self.on_error, portable=portable)
+
+    def on_batch(self, batch, handles):
+        assert batch.count == len(handles) <= BATCH
+        self.batches.append(handles)
+        self.got += [(handle, batch.payload(row), batch.address(row)) for row, handle in enumerate(handles)]
+        self._changed.set()
+
+    def on_error(self, handle, error):
+        self.errors.append((handle, error))
+        self._changed.set()
+
+    async def until(self, condition):
+        async with asyncio.timeout(10):
+            while not condition():
+                self._changed.clear()
+                await self._changed.wait()
+
+
+def echo_server(local=V4):
+    server = UdpSocket.open(local=local)
+
+    def echo(batch):
+        starts = np.full(batch.count, HEADROOM)
+        server.send_rows(
+            batch.data, np.arange(batch.count), starts, batch.lengths, batch.names[: batch.count]
+        )
+
+    server.start(echo, lambda error: None)
+    return server
+
+
+def rows_of(payloads):
+    data = np.zeros((len(payloads), 2000), np.uint8)
+    for row, payload in enumerate(payloads):
+        data[row, : len(payload)] = np.frombuffer(payload, np.uint8)
+    lengths = np.array([*map(len, payloads)], np.int64)
+    return data, np.arange(len(payloads)), np.zeros(len(payloads), np.int64), lengths
+
+
+def test_two_hundred_sockets(runner, portable):
+    async def check():
+        servers = [echo_server(), echo_server(V6)]
+        flows = Flows(portable)
+        handles = [flows.set.open(servers[index % 2].local) for index in range(200)]
+        assert len(set(handles)) == len(flows.set) == 200
+        expected = []
+        for handle in handles:
+            payloads = [f"{handle}/{number}".encode() for number in range(1 + handle % 5)]
+            assert flows.set.send(handle, payloads[0])
+            assert flows.set.send_rows(handle, *rows_of(payloads[1:])) == len(payloads) - 1
+            expected += [(handle, payload) for payload in payloads]
+        await flows.until(lambda: len(flows.got) >= len(expected))
+        assert sorted((handle, payload) for handle, payload, _ in flows.got) == sorted(expected)
+        ours = {handle: flows.set.local_address(handle) for handle in handles}
+        assert len(set(ours.values())) == 200
+        theirs = {handle: servers[index % 2].local for index, handle in enumerate(handles)}
+        assert all(address == theirs[handle] for handle, _, address in flows.got)
+        stats = flows.set.stats
+        size = sum(len(payload) for _, payload in expected)
+        assert (stats.tx_packets, stats.tx_bytes, stats.rx_packets, stats.rx_bytes) == (
+            len(expected), size, len(expected), size,
+        )  # fmt: skip
+        flows.set.close_all()
+        assert len(flows.set) == 0
+        for server in servers:
+            server.close()
+
+    runner.run(check())
+
+
+def test_handles_are_never_used_twice(runner, portable):
+    async def check():
+        server = echo_server()
+        flows = Flows(portable)
+        first = flows.set.open(server.local)
+        flows.set.send(first, b"for a closed flow")
+        flows.set.close(first)
+        flows.set.close(first)
+        second = flows.set.open(server.local)
+        assert second != first
+        assert not flows.set.send(first, b"x")
+        assert flows.set.send_rows(first, *rows_of([b"x"] * 4)) == 0
+        assert flows.set.stats.tx_dropped["socket"] == 5
+        with pytest.raises(KeyError):
+            flows.set.local_address(first)
+        flows.set.send(second, b"hello")
+        await flows.until(lambda: flows.got)
+        assert flows.got == [(second, b"hello", server.local)]
+        flows.set.close_all()
+        third = flows.set.open(server.local)  # a set may be filled again
+        flows.set.send(third, b"again")
+        await flows.until(lambda: len(flows.got) == 2)
+        assert flows.got[1] == (third, b"again", server.local)
+        flows.set.close_all()
+        flows.set.close_all()
+        server.close()
+
+    runner.run(check())
+
+
+def test_a_refused_flow_is_told_and_lives_on(runner, portable):
+    async def check():
+        if portable and type(asyncio.get_running_loop()).__module__.startswith("uvloop"):
+            pytest.skip("libuv stops watching a socket after an error: why Linux has an epoll between")
+        port = UdpSocket.open(local=V4)
+        port.close()
+        server = echo_server()
+        flows = Flows(portable)
+        refused, fine = flows.set.open(port.local), flows.set.open(server.local)
+        for _ in range(2):
+            assert flows.set.send(refused, b"x")
+            assert flows.set.send_rows(refused, *rows_of([b"x"] * 5)) == 5
+        assert flows.set.send(fine, b"y")
+        assert not flows.errors
+        await flows.until(lambda: flows.errors and flows.got)
+        assert {handle for handle, _ in flows.errors} == {refused}
+        assert all(isinstance(error, ConnectionRefusedError) for _, error in flows.errors)
+        late = echo_server(port.local)
+        flows.set.send(refused, b"now it listens")
+        await flows.until(lambda: len(flows.got) == 2)
+        assert flows.got[1][:2] == (refused, b"now it listens")
+        flows.set.close_all()
+        late.close()
+        server.close()
+
+    runner.run(check())
+
+
+def test_an_error_of_a_flow_closed_meanwhile_is_not_told(runner, portable):
+    async def check():
+        port = UdpSocket.open(local=V4)
+        port.close()
+        flows = Flows(portable)
+        for close in (flows.set.close, lambda _: flows.set.close_all()):
+            handle = flows.set.open(port.local)
+            flows.set.send(handle, b"x")
+            flows.set.send(handle, b"x")
+            close(handle)
+        await asyncio.sleep(0)
+        assert not flows.errors
+
+    runner.run(check())
+
+
+def test_a_flooding_flow_leaves_room_for_others(runner, portable):
+    async def check():
+        server = UdpSocket.open(local=V4)
+        flows = Flows(portable)
+        loud, quiet = flows.set.open(server.local), flows.set.open(server.local)
+        for number in range(3 * BATCH):
+            server.send(b"%d" % number, flows.set.local_address(loud))
+        server.send(b"quiet", flows.set.local_address(quiet))
+        await flows.until(lambda: len(flows.got) == 3 * BATCH + 1)
+        assert [payload for handle, payload, _ in flows.got if handle == loud] == [
+            b"%d" % number for number in range(3 * BATCH)
+        ]
+        if not portable:
+            assert quiet in flows.batches[0]
+        flows.set.close_all()
+        server.close()
+
+    runner.run(check())
+
+
+@pytest.mark.skipif(not udp_mmsg.available(), reason="no recvmmsg here")
+def test_kernel_drops_of_all_flows_are_added_up(runner):
+    async def check():
+        server = UdpSocket.open(local=V4)
+        flows = Flows(False)
+        handles = [flows.set.open(server.local) for _ in range(2)]
+        for handle in handles:
+            for _ in range(500):
+                server.send(bytes(1000), flows.set.local_address(handle))
+        await flows.until(lambda: set(handles) <= {handle for handle, _, _ in flows.got})
+        for handle in handles:
+            server.send(b"the next datagram tells", flows.set.local_address(handle))
+        await flows.until(lambda: sum(len(payload) < 1000 for _, payload, _ in flows.got) == 2)
+        assert flows.set.stats.kernel_drops == 1002 - len(flows.got) > 0
+        flows.set.close_all()
+        server.close()
+
+    runner.run(check())
+
+
+def test_callbacks_may_close_everything_and_may_fail(runner, portable):
+    async def check():
+        reports, done = [], asyncio.Event()
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context))
+        server = echo_server()
+
+        def on_batch(batch, handles):
+            sockets.close_all()
+            done.set()
+            raise ZeroDivisionError
+
+        sockets = UdpSocketSet(on_batch, pytest.fail, portable=portable)
+        for handle in [sockets.open(server.local) for _ in range(5)]:
+            sockets.send_rows(handle, *rows_of([b"x"] * 20))
+        async with asyncio.timeout(10):
+            await done.wait()
+        await asyncio.sleep(0)
+        assert [type(report["exception"]) for report in reports] == [ZeroDivisionError]
+        server.close()
+
+    runner.run(check())
+
+
+def test_large_answers_are_cut_and_large_questions_counted(runner, portable):
+    async def check():
+        server = UdpSocket.open(local=V4)
+        cut = []
+        changed = asyncio.Event()
+
+        def on_batch(batch, handles):
+            cut.extend(zip(batch.lengths.tolist(), batch.truncated.tolist(), strict=True))
+            changed.set()
+
+        sockets = UdpSocketSet(on_batch, pytest.fail, portable=portable)
+        handle = sockets.open(server.local)
+        assert not sockets.send(handle, bytes(65508))
+        assert sockets.stats.tx_dropped["oversize"] == 1
+        for size in (0, ROOM, ROOM + 1, 9000):
+            server.send(bytes(size), sockets.local_address(handle))
+        async with asyncio.timeout(10):
+            while len(cut) < 4:
+                changed.clear()
+                await changed.wait()
+        assert cut == [(0, False), (ROOM, False), (ROOM, True), (ROOM, True)]
+        sockets.close_all()
+        server.close()
+
+    runner.run(check())
+
+
+class Gate(socket.socket):
+    """A UDP socket whose kernel buffer is full while `shut`."""
+
+    shut = True
+    __slots__ = ()
+
+    def send(self, data, flags=0):
+        if Gate.shut:
+            raise BlockingIOError
+        return super().send(data, flags)
+
+
+def gate(**options):
+    sock = Gate(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.setblocking(False)
+    sock.connect(tuple(options["remote"]))
+    return sock
+
+
+def test_what_the_kernel_does_not_take_waits(runner, portable, monkeypatch):
+    async def check():
+        Gate.shut = True
+        server = UdpSocket.open(local=V4)
+        monkeypatch.setattr(udp_set, "open_socket", gate)
+        got, changed = [], asyncio.Event()
+
+        def on_batch(batch):
+            got.extend(batch.payload(row) for row in range(batch.count))
+            changed.set()
+
+        server.start(on_batch, pytest.fail)
+        flows = Flows(portable)
+        handle, other = flows.set.open(server.local), flows.set.open(server.local)
+        assert flows.set.send(handle, b"dropped for newer ones")
+        payloads = [b"%d" % number for number in range(QUEUE_PACKETS)]
+        assert all(flows.set.send(handle, payload) for payload in payloads[:-3])
+        assert flows.set.send_rows(handle, *rows_of(payloads[-3:])) == 3
+        assert flows.set.send_rows(other, *rows_of([b"goes with its flow"] * 2)) == 2
+        flows.set.close(other)
+        assert flows.set.stats.tx_dropped["queue"] == 3
+        await asyncio.sleep(0)
+        Gate.shut = False
+        async with asyncio.timeout(10):
+            while len(got) < QUEUE_PACKETS:
+                changed.clear()
+                await changed.wait()
+        assert got == payloads
+        assert flows.set.stats.tx_packets == QUEUE_PACKETS
+        assert not flows.set._queues
+        flows.set.close_all()
+        server.close()
+
+    runner.run(check())
+
+
+def test_opening_reports_what_is_wrong(runner, monkeypatch):
+    async def check():
+        flows = Flows(False)
+        with pytest.raises(ValueError, match="not an IP address"):
+            flows.set.open(Address("localhost", 1))
+        with pytest.raises(OSError, match=r"denied|unreachable|Network"):
+            flows.set.open(Address("255.255.255.255", 1))
+        monkeypatch.setattr(udp_set, "make_watch", full)
+        with pytest.raises(OSError, match="No space"):
+            flows.set.open(Address("127.0.0.1", 1))
+        assert len(flows.set) == 0
+
+    runner.run(check())
+
+
+def full(*args, **options):
+    raise OSError(28, "No space left on device")
