@@ -1,5 +1,6 @@
 import re
 import shlex
+from contextlib import suppress
 
 import msgspec
 import pytest
@@ -63,18 +64,14 @@ def test_json_round_trip(command):
 
 @given(st.text())
 def test_any_text_parses_or_is_misused(text):
-    try:
+    with suppress(UsageError):
         assert isinstance(parse_command(text), Command)
-    except UsageError as error:
-        assert str(error)
 
 
 @given(st.binary())
 def test_any_bytes_decode_or_are_misused(data):
-    try:
-        decode_command(data)
-    except UsageError as error:
-        assert str(error)
+    with suppress(UsageError):
+        assert isinstance(decode_command(data), Command)
 
 
 def test_every_command_is_registered_once():
@@ -153,7 +150,7 @@ def test_misuse_is_one_sentence_with_what_is_accepted(text, problem):
 
 @pytest.mark.parametrize("data", [b"", b"{}", b'{"command":"fly"}', b'{"command":"agent.use"}', b"\xff"])
 def test_json_that_is_no_command(data):
-    with pytest.raises(UsageError, match="^not a command: "):
+    with pytest.raises(UsageError, match=r"^not a command: "):
         decode_command(data)
 
 

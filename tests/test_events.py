@@ -48,11 +48,13 @@ def describe(kind):
 
 
 def show(kind):
-    return (
-        str(getattr(kind, "__name__", kind))
-        if not typing.get_args(kind)
-        else str(kind).replace("rtun_core.model.", "")
-    )
+    """A type as text, the same with every Python."""
+    arguments = ", ".join("..." if one is ... else show(one) for one in typing.get_args(kind))
+    if not arguments:
+        return "None" if kind is type(None) else kind.__name__
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        return arguments.replace(", ", " | ")
+    return f"{typing.get_origin(kind).__name__}[{arguments}]"
 
 
 @functools.cache

@@ -41,8 +41,8 @@ _SOURCE = "request"
 class AgentControl:
     """A `rtun_core.net.switch.ControlHandler` that serves relays.
 
-    `agent` is the name to show in events and rows, known once a server has accepted it. `start` and
-    `close` frame its life; both belong to the loop that the object was made on.
+    `agent` is the name to show in events and rows, known once a server has accepted it. The object
+    belongs to the loop that it was made on, and has to be closed.
     """
 
     def __init__(
@@ -68,10 +68,13 @@ class AgentControl:
         self._traffic = Traffic()
         self._noticed: set[str] = set()
         self._tasks = TaskOwner("agent-control")
+        self._ticking = False
 
     def start(self) -> None:
-        """Begin to tick."""
-        self._tasks.spawn(self._tick_forever(), "tick")
+        """Begin to tick; the first request does so too."""
+        if not self._ticking:
+            self._ticking = True
+            self._tasks.spawn(self._tick_forever(), "tick")
 
     async def close(self) -> None:
         """Close every tunnel and flow."""
@@ -150,6 +153,7 @@ class AgentControl:
             return error_p2p(f"{variant} is not supported by this agent, only udp_relay is")
         if refusal := self._refusal():
             return error_p2p(refusal)
+        self.start()
         self._gathering += 1
         try:
             return await self._offer(args.udp_relay)

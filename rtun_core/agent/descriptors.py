@@ -16,7 +16,7 @@ def raise_descriptor_limit() -> int | None:
     """
     if sys.platform == "win32":
         return None
-    import resource  # noqa: PLC0415  (not on Windows)
+    import resource  # not on Windows
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = ENOUGH if hard == resource.RLIM_INFINITY else min(hard, ENOUGH)

@@ -7,22 +7,22 @@ import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Final, assert_never
+from typing import Final
 
 import rtun_core
 from rtun_core.agent.config import PubConfig
 from rtun_core.agent.control import AgentControl
 from rtun_core.agent.descriptors import raise_descriptor_limit
 from rtun_core.agent.echo import EchoService
+from rtun_core.agent.exit_commands import carry_out, is_known
 from rtun_core.agent.reconnect import Backoff
 from rtun_core.bus import EventBus
-from rtun_core.commands import ALL, CloseFlow, CloseTunnel, Command, CommandResult, DrainTunnel
+from rtun_core.commands import Command, CommandResult
 from rtun_core.errors import CommandRefused, SignalingError, Unauthorized
 from rtun_core.events import Notice, ServiceListening, SignalConnected, SignalLost
 from rtun_core.model import (
     AgentState,
     AgentView,
-    FlowId,
     ServiceSnapshot,
     SignalView,
     add_counts,
@@ -75,7 +75,7 @@ class AgentService:
         self._expires_at: float | None = None
         self._published = config.name
         self._signal = SignalView(url=self._url, state="connecting", since=wall())
-        self._told_unauthorized = False
+        self._told: set[str] = set()
         self._faults: Counter[str] = Counter()
         self._ended: asyncio.Future[str] | None = None
 
@@ -140,13 +140,13 @@ class AgentService:
 
     def handles(self, command: Command) -> bool:
         """An exit can close what it has; which tunnel a flow uses is the relay's choice."""
-        return isinstance(command, DrainTunnel | CloseTunnel | CloseFlow)
+        return is_known(command)
 
     async def handle(self, command: Command) -> CommandResult:
         """Carry out a command. Raises CommandRefused."""
-        if self._control is None or not isinstance(command, DrainTunnel | CloseTunnel | CloseFlow):
-            raise CommandRefused(f"an agent cannot {' '.join(command.words)}")
-        return CommandResult(text=_carry_out(self._control, command))
+        if self._control is None:
+            raise CommandRefused("the agent has not started")
+        return carry_out(self._control, command)
 
     def _agent_row(self, tunnels: int) -> AgentView:
         name = self._published or _UNNAMED
@@ -204,6 +204,7 @@ class AgentService:
         finally:
             self._faults += session.faults
         self._set_signal("lost", reason)
+        self._told.add("signal")
         self._bus.emit(SignalLost(url=self._url, reason=reason))
         if session.kicked:
             self._end(reason)
@@ -212,21 +213,20 @@ class AgentService:
 
     def _connected(self, control: AgentControl, name: str) -> None:
         self._backoff.succeeded()
-        self._told_unauthorized = False
+        self._told.clear()
         self._published = name  # the name that the server chose stays ours on the next connection
         control.agent = agent_id(name, None)
         self._set_signal("connected", "")
         self._bus.emit(SignalConnected(url=self._url, agent=name))
 
     def _failed(self, error: SignalingError) -> float:
-        """Tell of the first failure after a success; a refused secret is tried again, but rarely."""
+        """Tell once in an outage what is wrong; a refused secret is tried again, but rarely."""
         refused = isinstance(error, Unauthorized)
-        if refused and not self._told_unauthorized:
-            self._told_unauthorized = True
-            self._bus.emit(Notice(topic="unauthorized", message=str(error)))
-        elif not refused and (self._signal.state == "connecting") and not self._signal.reason:
-            self._bus.emit(SignalLost(url=self._url, reason=str(error)))
-        self._set_signal("lost" if self._signal.state != "connecting" else "connecting", str(error))
+        topic = "unauthorized" if refused else "signal"
+        if topic not in self._told:
+            self._told.add(topic)
+            self._bus.emit(Notice(topic=topic, message=f"{error}; trying again"))
+        self._set_signal(self._signal.state, str(error))
         return self._backoff.failed(self._jitter(), refused=refused)
 
     def _set_signal(self, state: str, reason: str) -> None:
@@ -238,8 +238,8 @@ class AgentService:
             self._bus.emit(
                 Notice(
                     topic="secret",
-                    message="NO SECRET: the built-in one is public, so ANYONE who reaches the server can send "
-                    "datagrams through this machine; use --secret, --secret-file or RTUN_SECRET",
+                    message="NO SECRET: the built-in one is public, so ANYONE who reaches the server can "
+                    "send datagrams through this machine; use --secret, --secret-file or RTUN_SECRET",
                 )
             )
 
@@ -251,21 +251,3 @@ class AgentService:
         """A bug of ours: the loop reports it, and the agent ends rather than stay unreachable."""
         asyncio.get_running_loop().call_exception_handler({"message": f"{name} failed", "exception": error})
         self._end(f"{name} failed: {error}")
-
-
-def _carry_out(control: AgentControl, command: DrainTunnel | CloseTunnel | CloseFlow) -> str:
-    if isinstance(command, DrainTunnel):
-        return control.drain_tunnel(command.tunnel)
-    if isinstance(command, CloseTunnel):
-        return control.close_tunnel(command.tunnel)
-    if isinstance(command, CloseFlow):
-        return control.close_flows(None if ALL in command.flows else frozenset(map(_plain_id, command.flows)))
-    assert_never(command)
-
-
-def _plain_id(text: FlowId) -> FlowId:
-    """A flow id in the spelling of the tables, however the user wrote it."""
-    try:
-        return FlowId(f"{int(text, 16):08x}")
-    except ValueError:
-        raise CommandRefused(f"{text!r} is not a flow id; accepted: hexadecimal digits, or {ALL}") from None

@@ -10,6 +10,7 @@ import asyncio
 import ipaddress
 import secrets
 import socket as os_socket
+import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -206,7 +207,7 @@ class IceSession:
             self.prime(remote)
         checker = self._checker_for(remote)
         try:
-            checker.start(self._loop.time(), time_limit=timeout)
+            checker.start(time.monotonic(), time_limit=timeout)
             self._started = True
             self._replay(checker)
             await self._run(checker)
@@ -223,17 +224,17 @@ class IceSession:
 
     async def _ask(self, servers: list[Address], limit: float) -> list[Address]:
         """The distinct addresses that STUN servers see us at."""
-        gathering = self._gathering = Gathering(self._loop.time(), limit)
+        gathering = self._gathering = Gathering(time.monotonic(), limit)
         lookups = TaskOwner("ice-gather")
         try:
             for server in servers:
                 if server.is_ip:
-                    gathering.ask(server, self._loop.time())
+                    gathering.ask(server, time.monotonic())
                     continue
                 gathering.lookups += 1
                 lookups.spawn(self._look_up(server, gathering), str(server))
-            while not gathering.is_finished(self._loop.time()):
-                self._send_all(gathering.datagrams_to_send(self._loop.time()))
+            while not gathering.is_finished(time.monotonic()):
+                self._send_all(gathering.datagrams_to_send(time.monotonic()))
                 await self._sleep_until(gathering.next_timer())
         finally:
             self._gathering = None
@@ -250,7 +251,7 @@ class IceSession:
             infos = []
             self.counters["lookup"] += 1
         for host in list(dict.fromkeys(str(info[4][0]) for info in infos))[:_MAX_PER_NAME]:
-            gathering.ask(Address(host, server.port), self._loop.time())
+            gathering.ask(Address(host, server.port), time.monotonic())
         gathering.lookups -= 1
         self._wakeup.set()
 
@@ -281,13 +282,13 @@ class IceSession:
         """Give the checker what came before it started: a peer that was quicker has begun to check."""
         while self._pending:
             data, source = self._pending.popleft()
-            checker.receive(data, source, self._loop.time())
+            checker.receive(data, source, time.monotonic())
         self._flush(checker)
 
     async def _run(self, checker: IceChecker) -> None:
         while checker.state == "checking":
             await self._sleep_until(checker.next_timer())
-            checker.handle_timer(self._loop.time())
+            checker.handle_timer(time.monotonic())
             self._flush(checker)
         if checker.selected is None:
             raise RtunError(f"ICE found no path to the peer: {checker.failure}")
@@ -323,7 +324,7 @@ class IceSession:
         if self._gathering is not None and self._gathering.receive(data):
             return
         if self._checker is not None and self._started:
-            self._checker.receive(data, source, self._loop.time())
+            self._checker.receive(data, source, time.monotonic())
             return
         if len(self._pending) == MAX_EARLY:
             self.counters["overflow"] += 1
@@ -347,7 +348,7 @@ class IceSession:
         if checker.first_request_seen and not self._ttl_raised:
             self._ttl_raised = True
             self._socket.set_ttl(_NORMAL_TTL)
-        self._send_all(checker.datagrams_to_send(self._loop.time()))
+        self._send_all(checker.datagrams_to_send(time.monotonic()))
 
     def _send_all(self, datagrams: list[tuple[bytes, Address]]) -> None:
         for data, to in datagrams:
@@ -358,7 +359,11 @@ class IceSession:
             self.counters["send"] += 1
 
     async def _sleep_until(self, when: float | None) -> None:
-        """Wait for a datagram or for the time `when`."""
+        """Wait for a datagram or for the time `when`.
+
+        Times are `time.monotonic`, the clock of every loop; uvloop's own is cut to milliseconds, which
+        would make round trips on short paths look like zero.
+        """
         try:
             async with asyncio.timeout_at(when):
                 await self._wakeup.wait()

@@ -187,7 +187,7 @@ class SwitchSession:
 
     async def _read(self) -> None:
         try:
-            while True:
+            while not self.closed.is_set():
                 self._dispatch(await self._transport.recv())
         except SignalingError as error:
             self.end(str(error))

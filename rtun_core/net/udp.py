@@ -66,6 +66,7 @@ class UdpSocket:
         "_loop",
         "_on_batch",
         "_on_error",
+        "_on_readable",
         "_overflow",
         "_portable",
         "_queue",
@@ -87,6 +88,7 @@ class UdpSocket:
         self._events = 0
         self._on_batch: OnBatch | None = None
         self._on_error: OnError | None = None
+        self._on_readable: Callable[[], None] | None = None
         self._queue: SendQueue | None = None
         self._error_waits: OSError | None = None
         self._overflow = 0
@@ -136,11 +138,22 @@ class UdpSocket:
 
     def pause_reading(self) -> None:
         """Leave datagrams in the kernel until `resume_reading`."""
+        self._on_readable = None
         self._watch_for(self._events & ~READ)
 
     def resume_reading(self) -> None:
         """Read again after `pause_reading`. Does nothing before `start` or after `close`."""
+        self._on_readable = None
         if self._on_batch is not None and not self.closed:
+            self._watch_for(self._events | READ)
+
+    def when_readable(self, callback: Callable[[], None]) -> None:
+        """While reading is paused, call `callback` once when a datagram waits, and leave it in the kernel.
+
+        A later call replaces the callback; `resume_reading`, `pause_reading` and `close` forget it.
+        """
+        if not self.closed and (self._on_readable is not None or not self._events & READ):
+            self._on_readable = callback
             self._watch_for(self._events | READ)
 
     def connect(self, remote: Address) -> None:
@@ -195,8 +208,8 @@ class UdpSocket:
         sent = done = 0
         if not self._queue:
             sent, done = send_rows(self._io, self._sock, datagrams, self.stats, self._report_later)
-        for index in range(done, len(rows)):
-            self._waiting().push(*datagrams.copy_out(index), self.stats)
+        for payload, target in datagrams.each(done) if done < len(rows) else ():
+            self._waiting().push(bytes(payload), target, self.stats)
         return sent + len(rows) - done
 
     def close(self) -> None:
@@ -224,6 +237,11 @@ class UdpSocket:
         if self._queue is not None and events != READ:
             self._flush(self._queue)
         if not self._events & READ or events == WRITE:
+            return False
+        if self._on_readable is not None:
+            callback = self._on_readable
+            self.pause_reading()
+            guard(self._loop, "UDP readability callback", callback)
             return False
         count = self._io.receive(self._sock, 0, BATCH)
         error = self._io.error

@@ -58,7 +58,7 @@ class UdpStats:
     def received(self, batch: DatagramBatch) -> None:
         """Count the datagrams of `batch`."""
         self.rx_packets += batch.count
-        self.rx_bytes += int(np.add.reduce(batch.lengths))
+        self.rx_bytes += sum(batch.lengths.tolist())
 
     def sent(self, packets: int, size: int) -> None:
         """Count `packets` datagrams of `size` bytes together."""
@@ -137,6 +137,8 @@ class BatchIO(Protocol):
     """The system calls on batches, without any policy. One per thread."""
 
     batch: DatagramBatch
+    sender: RowSender | None
+    """None where datagrams can be sent one by one only."""
     error: OSError | None
     """What ended the last `receive`, after the rows it filled; None when it was no error."""
     overflow: int | None
@@ -148,6 +150,10 @@ class BatchIO(Protocol):
         Rows, names and the vectors of `columns` are filled; `resize` is the caller's. Never raises for
         the network's sake: see `error`.
         """
+
+
+class RowSender(Protocol):
+    """Sends many rows with one system call."""
 
     def load(
         self,

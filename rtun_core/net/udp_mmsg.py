@@ -22,8 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtun_core.net.sockaddr import NAME_SIZE
-from rtun_core.net.udp_batch import BATCH, HEADROOM, ROOM, DatagramBatch
-from rtun_core.net.udp_plain import PlainSender
+from rtun_core.net.udp_batch import BATCH, HEADROOM, ROOM, DatagramBatch, RowSender
 
 SO_RXQ_OVFL: Final = 40  # linux/socket.h; the socket module does not have it
 
@@ -31,9 +30,8 @@ _DONTWAIT = 0x40
 _TRUNC = 0x20
 _CONTROL = 64  # bytes for control messages; one counter takes 24
 _IPV4_NAME = 16  # bytes of a sockaddr_in; the rest of its row is zero
-_SCALAR_SENDS = 3
-"""Up to this many datagrams go out by plain socket calls. Us for 1, 2, 3, 4, 8 datagrams of 1200 bytes on
-loopback, connected: sendmmsg 10, 9, 10, 11, 16; send 4, 7, 8, 10, 19."""
+_FEW = 3
+"""Up to this many headers are read one by one, by memoryviews, which beat numpy there."""
 
 
 class _IoVec(ctypes.Structure):
@@ -57,6 +55,17 @@ class _MMsgHdr(ctypes.Structure):
 
 
 _MMSG_SIZE = ctypes.sizeof(_MMsgHdr)
+
+# a message header as 32-bit words; of controllen, a size_t, the word that holds small values
+_WORD = 4
+_MMSG_WORDS = _MMSG_SIZE // _WORD
+_LEN_WORD = _MMsgHdr.len.offset // _WORD
+_NAMELEN_WORD = _MsgHdr.namelen.offset // _WORD
+_FLAGS_WORD = _MsgHdr.flags.offset // _WORD
+_CONTROLLEN_WORD = (
+    _MsgHdr.controllen.offset + (_MsgHdr.controllen.size - _WORD if sys.byteorder == "big" else 0)
+) // _WORD
+
 _CMSG = struct.Struct("@Nii")  # cmsg_len, cmsg_level, cmsg_type
 
 
@@ -87,74 +96,45 @@ class _Headers:
 
 
 class MmsgIO:
-    """`BatchIO` of `rtun_core.net.udp_batch` by recvmmsg and sendmmsg. Only where `available()`."""
+    """`BatchIO` of `rtun_core.net.udp_batch` by recvmmsg. Only where `available()`."""
 
     def __init__(self) -> None:
         libc = _libc()
         assert libc is not None
-        self._recvmmsg, self._sendmmsg = libc.recvmmsg, libc.sendmmsg
+        self._recvmmsg = libc.recvmmsg
         self.batch = DatagramBatch()
+        self.sender: RowSender | None = MmsgSender(self.batch.data)
         self.error: OSError | None = None
         self.overflow: int | None = None
-        self._lengths, self._truncated = self.batch.columns()
-        self._control = np.zeros((BATCH, _CONTROL), np.uint8)
-        self._rx = self._receive_headers()
-        self._rx_template = self._rx.raw.copy()
-        self._rx_name_sizes: NDArray[Any] = self._rx.header["namelen"]
-        self._rx_control_sizes: NDArray[Any] = self._rx.header["controllen"]
-        self._rx_flags: NDArray[Any] = self._rx.header["flags"]
         self._had_ipv6 = False
-        self._scalar = PlainSender()
-        self._data_address = int(self.batch.data.ctypes.data)
-        self._connected, self._named = _Headers(), _Headers()
-        self._tx_names = np.zeros((BATCH, NAME_SIZE), np.uint8)
-        self._named.set_names(self._tx_names)
-        self._loaded: _Headers | None = None
+        self._control = np.zeros((BATCH, _CONTROL), np.uint8)
+        self._headers = self._receive_headers()
+        self._template = self._headers.raw.copy()
+        self._lengths, self._truncated = self.batch.columns()
+        self._sizes: NDArray[Any] = self._headers.size
+        self._flags: NDArray[Any] = self._headers.header["flags"]
+        self._name_sizes: NDArray[Any] = self._headers.header["namelen"]
+        self._control_sizes: NDArray[Any] = self._headers.header["controllen"]
+        # the same memory once more, for single rows
+        self._words = self._headers.raw.reshape(-1).data.cast("I")
+        self._lengths_view, self._truncated_view = self._lengths.data, self._truncated.data
 
     def receive(self, sock: socket.socket, start: int, limit: int) -> int:
         """See `BatchIO.receive`."""
         self.error = self.overflow = None
         if start == 0:
             self.batch.ipv6 = False
-        address = self._rx.address + start * _MMSG_SIZE
+        address = self._headers.address + start * _MMSG_SIZE
         count: int = self._recvmmsg(sock.fileno(), address, limit, _DONTWAIT, None)
         if count <= 0:
             error = _last_error()
             self.error = None if isinstance(error, (BlockingIOError, InterruptedError)) else error
             return 0
-        self._collect(start, start + count)
+        if count <= _FEW:
+            self._collect_few(start, start + count)
+        else:
+            self._collect(start, start + count)
         return count
-
-    def load(
-        self,
-        data: NDArray[np.uint8],
-        rows: NDArray[np.intp],
-        starts: NDArray[np.int64],
-        lengths: NDArray[np.int64],
-        names: NDArray[np.uint8] | None,
-    ) -> None:
-        """See `BatchIO.load`."""
-        count = len(rows)
-        if count <= _SCALAR_SENDS:
-            self._loaded = None
-            self._scalar.load(data, rows, starts, lengths, names)
-            return
-        address = self._data_address if data is self.batch.data else int(data.ctypes.data)
-        self._loaded = self._connected if names is None else self._named
-        self._loaded.base[:count] = rows * data.strides[0] + starts + address
-        self._loaded.length[:count] = lengths
-        if names is not None:
-            self._tx_names[:count] = names
-
-    def transmit(self, sock: socket.socket, first: int, count: int) -> int:
-        """See `BatchIO.transmit`."""
-        if self._loaded is None:
-            return self._scalar.transmit(sock, first, count)
-        address = self._loaded.address + first * _MMSG_SIZE
-        sent: int = self._sendmmsg(sock.fileno(), address, count - first, _DONTWAIT)
-        if sent <= 0:
-            raise _last_error()
-        return sent
 
     def _receive_headers(self) -> _Headers:
         headers = _Headers()
@@ -167,15 +147,73 @@ class MmsgIO:
 
     def _collect(self, start: int, end: int) -> None:
         """Take over what the kernel wrote into the headers of these rows, and make them ready again."""
-        self._lengths[start:end] = self._rx.size[start:end]
-        np.not_equal(self._rx_flags[start:end] & _TRUNC, 0, out=self._truncated[start:end])
-        if self._rx_name_sizes[start] > _IPV4_NAME:
+        self._lengths[start:end] = self._sizes[start:end]
+        np.not_equal(self._flags[start:end] & _TRUNC, 0, out=self._truncated[start:end])
+        self._note_sender_and_drops(
+            start, end, int(self._name_sizes[start]), int(self._control_sizes[end - 1])
+        )
+        self._headers.raw[start:end] = self._template[start:end]
+
+    def _collect_few(self, start: int, end: int) -> None:
+        words = self._words
+        for row in range(start, end):
+            at = row * _MMSG_WORDS
+            self._lengths_view[row] = words[at + _LEN_WORD]
+            self._truncated_view[row] = words[at + _FLAGS_WORD] & _TRUNC != 0
+        first, last = start * _MMSG_WORDS, (end - 1) * _MMSG_WORDS
+        self._note_sender_and_drops(start, end, words[first + _NAMELEN_WORD], words[last + _CONTROLLEN_WORD])
+        for at in range(first, last + 1, _MMSG_WORDS):
+            words[at + _NAMELEN_WORD] = NAME_SIZE
+            words[at + _CONTROLLEN_WORD] = _CONTROL
+
+    def _note_sender_and_drops(self, start: int, end: int, name_size: int, control_size: int) -> None:
+        if name_size > _IPV4_NAME:
             self.batch.ipv6 = self._had_ipv6 = True
         elif self._had_ipv6:
             self.batch.names[start:end, _IPV4_NAME:] = 0
-        if self._rx_control_sizes[end - 1]:
+        if control_size:
             self.overflow = _read_overflow(self._control[end - 1].tobytes())
-        self._rx.raw[start:end] = self._rx_template[start:end]
+
+
+class MmsgSender:
+    """`RowSender` of `rtun_core.net.udp_batch` by sendmmsg."""
+
+    def __init__(self, data: NDArray[np.uint8]) -> None:
+        """`data` is the matrix most often sent from: its address is looked up once."""
+        libc = _libc()
+        assert libc is not None
+        self._sendmmsg = libc.sendmmsg
+        self._data = data
+        self._data_address = int(data.ctypes.data)
+        self._connected, self._named = _Headers(), _Headers()
+        self._names = np.zeros((BATCH, NAME_SIZE), np.uint8)
+        self._named.set_names(self._names)
+        self._loaded = self._connected
+
+    def load(
+        self,
+        data: NDArray[np.uint8],
+        rows: NDArray[np.intp],
+        starts: NDArray[np.int64],
+        lengths: NDArray[np.int64],
+        names: NDArray[np.uint8] | None,
+    ) -> None:
+        """See `RowSender.load`."""
+        count = len(rows)
+        address = self._data_address if data is self._data else int(data.ctypes.data)
+        self._loaded = self._connected if names is None else self._named
+        self._loaded.base[:count] = rows * data.strides[0] + starts + address
+        self._loaded.length[:count] = lengths
+        if names is not None:
+            self._names[:count] = names
+
+    def transmit(self, sock: socket.socket, first: int, count: int) -> int:
+        """See `RowSender.transmit`."""
+        address = self._loaded.address + first * _MMSG_SIZE
+        sent: int = self._sendmmsg(sock.fileno(), address, count - first, _DONTWAIT)
+        if sent <= 0:
+            raise _last_error()
+        return sent
 
 
 @lru_cache(maxsize=1)

@@ -11,51 +11,19 @@ import errno
 import socket
 
 import numpy as np
-from numpy.typing import NDArray
 
-from rtun_core.net.sockaddr import SocketAddress, pack_socket_address, target_of
-from rtun_core.net.udp_batch import HEADROOM, ROOM, STRIDE, DatagramBatch
+from rtun_core.net.sockaddr import pack_socket_address
+from rtun_core.net.udp_batch import HEADROOM, ROOM, STRIDE, DatagramBatch, RowSender
 
 _OVERSIZE = {errno.EMSGSIZE, getattr(errno, "WSAEMSGSIZE", errno.EMSGSIZE)}
 
 
-class PlainSender:
-    """The sending half of `BatchIO`, one socket call per datagram."""
+class PlainIO:
+    """`BatchIO` of `rtun_core.net.udp_batch` by recvfrom_into."""
 
     def __init__(self) -> None:
-        self._payloads: list[memoryview] = []
-        self._targets: list[SocketAddress] | None = None
-
-    def load(
-        self,
-        data: NDArray[np.uint8],
-        rows: NDArray[np.intp],
-        starts: NDArray[np.int64],
-        lengths: NDArray[np.int64],
-        names: NDArray[np.uint8] | None,
-    ) -> None:
-        """See `BatchIO.load`."""
-        self._payloads = [
-            data[row, start : start + length].data
-            for row, start, length in zip(rows.tolist(), starts.tolist(), lengths.tolist(), strict=True)
-        ]
-        self._targets = None if names is None else [target_of(name.tobytes()) for name in names]
-
-    def transmit(self, sock: socket.socket, first: int, count: int) -> int:
-        """See `BatchIO.transmit`: one datagram at a time, so that no error is lost."""
-        if self._targets is None:
-            sock.send(self._payloads[first])
-        else:
-            sock.sendto(self._payloads[first], self._targets[first])
-        return 1
-
-
-class PlainIO(PlainSender):
-    """`BatchIO` of `rtun_core.net.udp_batch` by recvfrom_into and send."""
-
-    def __init__(self) -> None:
-        super().__init__()
         self.batch = DatagramBatch()
+        self.sender: RowSender | None = None
         self.error: OSError | None = None
         self.overflow: int | None = None
         self._lengths, self._truncated = self.batch.columns()

@@ -11,17 +11,20 @@ from __future__ import annotations
 import errno
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rtun_core.net.sockaddr import SocketAddress, target_of
-from rtun_core.net.udp_batch import BATCH, BatchIO, UdpStats
+from rtun_core.net.udp_batch import BATCH, BatchIO, RowSender, UdpStats
 
 QUEUE_BYTES = 256 * 1024
 QUEUE_PACKETS = 512
+
+SCALAR_SENDS = 3
+"""Up to this many datagrams go out by a system call each, @SENDS@"""
 
 _REASONS = {
     errno.EMSGSIZE: "oversize",
@@ -52,11 +55,13 @@ class Rows(NamedTuple):
         span = slice(first, last)
         return Rows(self.data, self.rows[span], self.starts[span], self.lengths[span], names)
 
-    def copy_out(self, index: int) -> tuple[bytes, SocketAddress | None]:
-        """Payload and destination of one datagram."""
-        start = int(self.starts[index])
-        payload = self.data[self.rows[index], start : start + int(self.lengths[index])].tobytes()
-        return payload, None if self.names is None else target_of(self.names[index].tobytes())
+    def each(self, first: int) -> Iterator[tuple[memoryview, SocketAddress | None]]:
+        """Payload and destination of the datagrams from `first` on."""
+        columns = (self.rows.tolist(), self.starts.tolist(), self.lengths.tolist())
+        spans = zip(*(column[first:] for column in columns) if first else columns, strict=True)
+        for index, (row, start, length) in enumerate(spans, first):
+            target = None if self.names is None else target_of(self.names[index].tobytes())
+            yield self.data[row, start : start + length].data, target
 
 
 class SendQueue:
@@ -106,7 +111,7 @@ def send_one(
     for attempt in range(2):
         try:
             size = sock.send(payload) if target is None else sock.sendto(payload, target)
-        except (BlockingIOError, InterruptedError):
+        except BlockingIOError:
             return None
         except OSError as error:
             if attempt == 0 and isinstance(error, ConnectionRefusedError):
@@ -128,26 +133,38 @@ def send_rows(
     """
     sent = done = 0
     total = len(datagrams.rows)
+    if io.sender is None or total <= SCALAR_SENDS:
+        return _send_each(sock, datagrams, stats, report)
     while done < total:
         size = min(BATCH, total - done)
         part = datagrams if size == total else datagrams.part(done, done + size)
-        io.load(*part)
-        part_sent, part_done = _send_loaded(io, sock, part.lengths, stats, report)
+        io.sender.load(*part)
+        part_sent, part_done = _send_loaded(io.sender, sock, part.lengths.tolist(), stats, report)
         sent, done = sent + part_sent, done + part_done
         if part_done < size:
             break
     return sent, done
 
 
+def _send_each(sock: socket.socket, datagrams: Rows, stats: UdpStats, report: Report) -> tuple[int, int]:
+    sent = done = 0
+    for payload, target in datagrams.each(0):
+        result = send_one(sock, payload, target, stats, report)
+        if result is None:
+            break
+        sent, done = sent + result, done + 1
+    return sent, done
+
+
 def _send_loaded(
-    io: BatchIO, sock: socket.socket, lengths: NDArray[np.int64], stats: UdpStats, report: Report
+    sender: RowSender, sock: socket.socket, lengths: list[int], stats: UdpStats, report: Report
 ) -> tuple[int, int]:
     count = len(lengths)
     sent = done = 0
     refused_at = -1
     while done < count:
         try:
-            taken = io.transmit(sock, done, count)
+            taken = sender.transmit(sock, done, count)
         except BlockingIOError:
             break
         except InterruptedError:
@@ -160,7 +177,7 @@ def _send_loaded(
             note_failure(error, stats, report)
             done += 1
             continue
-        stats.sent(taken, int(np.add.reduce(lengths[done : done + taken])))
+        stats.sent(taken, sum(lengths[done : done + taken]))
         sent, done = sent + taken, done + taken
     return sent, done
 

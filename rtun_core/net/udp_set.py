@@ -105,8 +105,8 @@ class UdpSocketSet:
         sent = done = 0
         if handle not in self._queues:
             sent, done = send_rows(self._io, sock, datagrams, self.stats, self._reporter(handle))
-        for index in range(done, len(rows)):
-            self._queue(handle, sock).push(*datagrams.copy_out(index), self.stats)
+        for payload, target in datagrams.each(done) if done < len(rows) else ():
+            self._queue(handle, sock).push(bytes(payload), target, self.stats)
         return sent + len(rows) - done
 
     def local_address(self, handle: int) -> Address:

@@ -38,6 +38,7 @@ from rtun_core.wire.signal_json import NEVER, AgentEntry
 
 POLL_STEADY = 5.0  # seconds between looks at the registry while all is well
 POLL_SEEKING = 1.0
+POLL_FIRST = 0.2  # the first looks come sooner: at start-up, agents often register a moment later
 GIVE_UP_FAILURES = 2  # attempts of every rule that failed before another agent is tried
 
 
@@ -56,6 +57,7 @@ class Director:
         self._endpoint, self._rules, self._bus = endpoint, rules, bus
         self._lock = asyncio.Lock()
         self._told_lost = self._told_expiring = False
+        self._seeking = 0  # looks in a row that found things not as they should be
 
     @property
     def signal_connected(self) -> bool:
@@ -94,16 +96,20 @@ class Director:
 
     async def _pause(self) -> None:
         """Sleep until the next look; the end of the session wakes at once."""
-        seconds = POLL_STEADY if self.signal_connected and self._alive() else POLL_SEEKING
+        link = self.link
+        steady = self.signal_connected and self._alive()
+        self._seeking = 0 if steady else self._seeking + 1
+        seconds = POLL_STEADY if steady else min(POLL_SEEKING, POLL_FIRST * self._seeking)
         seconds *= random.uniform(0.8, 1.2)
-        if self.link is None or not self.link.connected:
+        if link is None or not link.connected:
             await asyncio.sleep(seconds)
             return
         try:
-            await asyncio.wait_for(self.link.wait_lost(), seconds)
+            await asyncio.wait_for(link.wait_lost(), seconds)
         except TimeoutError:
             return
-        self._signal_lost(self.link.why_lost)
+        if link is self.link:
+            self._signal_lost(link.why_lost)
 
     def _signal_lost(self, reason: str) -> None:
         if not self._told_lost:

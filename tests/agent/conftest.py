@@ -221,6 +221,11 @@ async def exit_(make_exit):
     return make_exit()
 
 
+@pytest.fixture
+def peer_type():
+    return Peer
+
+
 @pytest.fixture(name="until")
 def _until():
     return until

@@ -262,10 +262,10 @@ def descriptors(wanted):
 
 @pytest.mark.slow
 async def test_ten_thousand_flows(make_exit):
-    """Memory per flow, and the work of a tick.
+    """Bounds on the memory of a flow and on the work of a tick, some ten times what was measured.
 
-    Measured: see the assertions for the bounds; on one machine 0.6 kB a flow, a tick without idle flows
-    0.05 ms, a tick that closes 2048 of them 20 ms.
+    Measured: 0.5 kB of Python memory a flow; a tick that finds nothing 0.1 ms; one that closes 2048 flows
+    13 ms.
     """
     count = 10_000
     if not descriptors(count + 500):
@@ -291,9 +291,9 @@ async def test_ten_thousand_flows(make_exit):
     started = time.perf_counter()
     exit_.flows.tick()
     closing = time.perf_counter() - started
-    print(f"{per_flow:.0f} bytes a flow, tick {quiet * 1e3:.3f} ms, closing tick {closing * 1e3:.1f} ms")
     assert len(exit_.flows) == count - MAX_CLOSES
-    assert quiet < 0.02
+    assert quiet < 0.01
+    assert closing < 0.2
     while len(exit_.flows):
         exit_.flows.tick()
 

@@ -1,9 +1,11 @@
 """Exit tunnels over real loopback sockets, with a scalar relay at the other end."""
 
 import errno
+import random
 
 import pytest
 
+from rtun_core.wire.address import Address
 from rtun_core.wire.relay_frame import CodecKind
 from rtun_core.wire.relay_report import Ping, Pong, decode_report, encode_report
 from rtun_core.wire.stun import COOKIE
@@ -338,3 +340,20 @@ async def test_the_frames_of_a_batch_before_the_first_readable_one_are_dropped(e
     assert drops.pop("stun") == 1
     assert sum(drops.values()) == 1
     assert tunnel.rx_frames == 2
+
+
+async def test_no_datagram_whatsoever_breaks_a_tunnel(exit_, kind):
+    chance = random.Random(kind.value)
+    tunnel, relay = exit_.tunnel(Address("127.0.0.1", 9), reports=True, **form(kind))
+    for _ in range(60):
+        batch = []
+        for _ in range(chance.randrange(1, 65)):
+            good = relay.frame(chance.randrange(3), chance.randbytes(chance.randrange(40)))
+            spoilt = bytearray(good)
+            spoilt[chance.randrange(len(good))] ^= 1 << chance.randrange(8)
+            noise = chance.randbytes(chance.randrange(80))
+            batch.append(chance.choice([good, bytes(spoilt), noise, stun(noise[:1] or b"?"), good[:5], b""]))
+        tunnel._take_early(batch)
+    assert tunnel.rx_frames > 0
+    assert not tunnel.closed
+    assert len(exit_.flows) <= 100

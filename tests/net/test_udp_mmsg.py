@@ -56,11 +56,11 @@ def test_sends_loaded_rows_from_any_of_them_on(pair, count, named):
     name = pack_sockaddr(Address(*server.getsockname()))
     names = np.frombuffer(name * count, np.uint8).reshape(count, 28) if named else None
     datagrams = rows(count)
-    io.load(*datagrams, names)
+    io.sender.load(*datagrams, names)
     first = done = count // 2
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unconnected:
         while done < count:
-            done += io.transmit(unconnected if named else client, done, count)
+            done += io.sender.transmit(unconnected if named else client, done, count)
         assert io.receive(server, 0, BATCH) == count - first
     got = io.batch.data[: count - first, HEADROOM : HEADROOM + 8]
     assert (got == datagrams[0][first:]).all()
@@ -71,14 +71,14 @@ def test_a_full_kernel_shows_as_blocking():
     sender, receiver = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     with sender, receiver:
         sender.setblocking(False)
-        io.load(*rows(BATCH), None)
+        io.sender.load(*rows(BATCH), None)
         with pytest.raises(BlockingIOError):
             send_until_full(io, sender)
 
 
 def send_until_full(io, sock):
     for _ in range(10_000):
-        io.transmit(sock, 0, BATCH)
+        io.sender.transmit(sock, 0, BATCH)
 
 
 @pytest.mark.parametrize("count", [1, 8])
@@ -87,9 +87,9 @@ def test_errors_of_the_first_datagram_are_raised(pair, count):
     io = MmsgIO()
     server.close()
     client.send(b"x")
-    io.load(*rows(count), None)
+    io.sender.load(*rows(count), None)
     with pytest.raises(ConnectionRefusedError):
-        io.transmit(client, 0, count)
+        io.sender.transmit(client, 0, count)
     assert io.receive(client, 0, 1) == 0
     client.send(b"x")
     assert io.receive(client, 0, 1) == 0

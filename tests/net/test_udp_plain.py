@@ -1,7 +1,6 @@
 import errno
 import socket
 
-import numpy as np
 import pytest
 
 from rtun_core.net.sockaddr import pack_sockaddr
@@ -38,20 +37,6 @@ def test_receives_into_the_rows_asked_for(pair):
     assert io.batch.data[BATCH - 3, HEADROOM : HEADROOM + 3].tobytes() == b"one"
     sender = pack_sockaddr(Address(*client.getsockname()))
     assert {name.tobytes() for name in io.batch.names[-3:]} == {sender}
-
-
-def test_sends_one_at_a_time(pair):
-    server, client = pair
-    io = PlainIO()
-    data = np.frombuffer(b"abcdef", np.uint8).reshape(2, 3)
-    arguments = data, np.arange(2), np.ones(2, np.int64), np.full(2, 2)
-    io.load(*arguments, None)
-    assert [io.transmit(client, 0, 2), io.transmit(client, 1, 2)] == [1, 1]
-    name = pack_sockaddr(Address(*server.getsockname()))
-    io.load(*arguments, np.frombuffer(name * 2, np.uint8).reshape(2, 28))
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unconnected:
-        assert io.transmit(unconnected, 1, 2) == 1
-    assert [server.recv(10) for _ in range(3)] == [b"bc", b"ef", b"ef"]
 
 
 class Scripted:
