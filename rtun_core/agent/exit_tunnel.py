@@ -1,13 +1,15 @@
 """One relay tunnel on the exit side, from the selected ICE path to its end (wire spec 9).
 
 Batches go through: what the relay sends is decoded as a whole and handed to the flow table by flow;
-answers of targets get their headers written in front of them, in the buffer they were received into.
+answers of targets get their headers written in front of them, in the buffer they were received into. A
+few datagrams, and those that come before the frame form is settled, go one by one.
 When to beat, in which frame form, and when to close is decided by `TunnelPolicy`.
 """
 
 from __future__ import annotations
 
 import errno
+import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,14 +18,14 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rtun_core.agent.exit_flows import Attachment, ExitFlows
+from rtun_core.agent.exit_flows import SCALAR_ROWS, Attachment, ExitFlows
 from rtun_core.agent.tunnel_policy import CodecTerms, TunnelPolicy
 from rtun_core.errors import RemoteProtocolError
 from rtun_core.model import Traffic, TunnelId
-from rtun_core.net.udp import BATCH, HEADROOM, DatagramBatch, UdpSocket
+from rtun_core.net.udp import HEADROOM, DatagramBatch, UdpSocket
 from rtun_core.wire.address import Address
 from rtun_core.wire.relay_batch import ERROR_REASONS, OK, BatchCodec, Decoded
-from rtun_core.wire.relay_frame import MAX_DATAGRAM, RelayCodec, make_codec
+from rtun_core.wire.relay_frame import MAX_DATAGRAM, Frame, RelayCodec, make_codec
 from rtun_core.wire.relay_report import Ping, Pong, decode_report, encode_report
 from rtun_core.wire.stun import COOKIE, is_stun
 
@@ -133,7 +135,8 @@ class ExitTunnel:
     def start(self) -> None:
         """Take what came during the ICE phase, then read the socket, and beat if the form is known."""
         self._socket.start(self._on_batch, self._on_error)
-        self._take_early(self._path.early)
+        for datagram in self._path.early:
+            self._take_one(datagram)
         self.tick()
 
     def tick(self) -> None:
@@ -145,7 +148,7 @@ class ExitTunnel:
         if step.close is not None:
             self._lose(step.close)
         elif step.heartbeat:
-            self._send_control(b"")
+            self._send_frame(0, b"")
 
     def close(self) -> None:
         """Close silently, as the protocol has no farewell. May be called again."""
@@ -170,9 +173,7 @@ class ExitTunnel:
     def downlink(self, data: Bytes, rows: Rows, flows: Words, lengths: Ints) -> None:
         """Carry `lengths[k]` bytes of `data[rows[k]]`, from column HEADROOM on, as flow `flows[k]`."""
         codec = self._batch_codec
-        if codec is None:
-            self.drop("codec", len(rows))
-            return
+        assert codec is not None, "flows are bound to a tunnel by frames, whose form is known"
         nonces = self._nonces.integers(0, 256, len(rows), np.uint8)
         codec.encode_headers(data, HEADROOM, rows, flows, lengths, nonces)
         starts = np.full(len(rows), HEADROOM - codec.header_size)
@@ -181,13 +182,19 @@ class ExitTunnel:
         self._down_packets += sent
         self._down_bytes += int(lengths.sum()) * sent // len(rows)
 
+    def downlink_one(self, flow: int, payload: bytes) -> None:
+        """Carry one datagram as flow `flow`."""
+        if self._send_frame(flow, payload):
+            self._down_packets += 1
+            self._down_bytes += len(payload)
+
     def _on_batch(self, batch: DatagramBatch) -> None:
-        aside = self._set_stun_aside(batch)
-        if not self._policy.settled:
-            aside = self._settle(batch, aside)
         codec = self._batch_codec
-        if codec is None or (aside is not None and aside.all()):
+        if codec is None or batch.count <= SCALAR_ROWS or not self._policy.settled:
+            for row in range(batch.count):
+                self._take_one(batch.payload(row))
             return
+        aside = self._set_stun_aside(batch)
         decoded = codec.decode_headers(batch.data, HEADROOM, batch.lengths, batch.count)
         good = decoded.errors == OK
         if aside is not None:
@@ -197,6 +204,40 @@ class ExitTunnel:
             self._count_errors(decoded, aside)
         if valid:
             self._receive(batch, decoded, good, valid)
+
+    def _take_one(self, datagram: bytes) -> None:
+        """A datagram alone; the first one that is a frame settles the form."""
+        if self.closed:
+            return
+        now = self._clock()
+        if is_stun(datagram):
+            self._answer_stun(datagram)
+            return
+        if not self._policy.settled:
+            if not self._policy.detect(datagram, now):
+                self.drop("codec")
+                return
+            self.tick()
+        try:
+            frame = self._known_codec().decode(datagram)
+        except RemoteProtocolError as error:
+            self.drop(error.reason)
+            return
+        self.rx_frames += 1
+        self._policy.received(now)
+        self._take_frame(frame, now)
+
+    def _take_frame(self, frame: Frame, now: float) -> None:
+        size = len(frame.payload)
+        if frame.flow == 0 and (not size or self.terms.reports):
+            if size:
+                self._on_report(frame.payload)
+        elif size > self.max_payload:
+            self.drop("oversize")
+        elif not self.closed:
+            self._up_packets += 1
+            self._up_bytes += size
+            self._flows.uplink_one(self._at, frame.flow, frame.payload, now)
 
     def _set_stun_aside(self, batch: DatagramBatch) -> Marks | None:
         """Answer STUN; marks of the rows that were, None when there were none."""
@@ -218,17 +259,6 @@ class ExitTunnel:
             self.drop("stun")
         else:
             self._socket.send(answer)
-
-    def _settle(self, batch: DatagramBatch, aside: Marks | None) -> Marks:
-        """Find the first frame that shows the relay's form; marks of the rows before it, and of STUN."""
-        marks = np.zeros(batch.count, np.bool_) if aside is None else aside
-        for row in np.flatnonzero(~marks).tolist():
-            if self._policy.detect(batch.payload(row), self._clock()):
-                self.tick()
-                break
-            marks[row] = True
-            self.drop("codec")
-        return marks
 
     def _receive(self, batch: DatagramBatch, decoded: Decoded, good: Marks, valid: int) -> None:
         self.rx_frames += valid
@@ -277,7 +307,7 @@ class ExitTunnel:
             return
         if isinstance(report, Ping):
             pong = Pong(report.seq, report.sent_us, self.rx_frames, self.tx_frames)
-            self._send_control(encode_report(pong))
+            self._send_frame(0, encode_report(pong))
         else:
             self.faults["unsolicited"] += 1
 
@@ -287,17 +317,14 @@ class ExitTunnel:
             if code != OK and count:
                 self.drop(ERROR_REASONS[code], count)
 
-    def _take_early(self, datagrams: Sequence[bytes]) -> None:
-        """Feed datagrams that were read before the tunnel existed through the same door."""
-        for first in range(0, len(datagrams), BATCH):
-            self._on_batch(_batch_of(datagrams[first : first + BATCH]))
-
-    def _send_control(self, payload: bytes) -> None:
-        """A frame of flow 0."""
-        assert self._codec is not None, "nothing is sent before the frame form is known"
-        nonce = int(self._nonces.integers(0, 256))
+    def _send_frame(self, flow: int, payload: bytes) -> bool:
+        """Send one frame; whether it was not dropped."""
         self.tx_frames += 1
-        self._socket.send(self._codec.encode(0, payload, nonce))
+        return self._socket.send(self._known_codec().encode(flow, payload, random.getrandbits(8)))
+
+    def _known_codec(self) -> RelayCodec:
+        assert self._codec is not None, "frames come and go only once their form is known"
+        return self._codec
 
     def _follow_policy(self) -> None:
         """Use the frame form that the policy has come to."""
@@ -319,17 +346,3 @@ class ExitTunnel:
         if not self.closed:
             self.close()
             self._on_closed(self, reason)
-
-
-def _batch_of(datagrams: Sequence[bytes]) -> DatagramBatch:
-    """Datagrams as a batch of its own; what does not fit a row is cut and marked."""
-    batch = DatagramBatch()
-    lengths, truncated = batch.columns()
-    room = batch.data.shape[1] - HEADROOM
-    for row, datagram in enumerate(datagrams):
-        kept = np.frombuffer(datagram[:room], np.uint8)
-        batch.data[row, HEADROOM : HEADROOM + len(kept)] = kept
-        lengths[row] = len(kept)
-        truncated[row] = len(datagram) > room
-    batch.resize(len(datagrams))
-    return batch

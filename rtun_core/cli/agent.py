@@ -86,6 +86,7 @@ def listen(
         _refuse_exit_options()
     from rtun_core.agent.config import ExitConfig
     from rtun_core.agent.control import AgentControl
+    from rtun_core.agent.exit_service import ExitService
     from rtun_core.signaling.config import ServerConfig
     from rtun_core.signaling.server import SignalingServer
 
@@ -100,8 +101,10 @@ def listen(
     )
 
     def services(bus: EventBus) -> Sequence[Service]:
-        local = None if bridge else AgentControl(ExitConfig(ice=ice, egress=egress), bus)
-        return [SignalingServer(config, bus, local=local)]
+        if bridge:
+            return [SignalingServer(config, bus, local=None)]
+        local = AgentControl(ExitConfig(ice=ice, egress=egress), bus)
+        return [ExitService(local), SignalingServer(config, bus, local=local)]
 
     return run_engine(services, outputs)
 

@@ -186,7 +186,7 @@ def _ms(value: float | None) -> str:
 
 
 def _counts(title: str, counts: dict[str, int]) -> str:
-    words = [f"{reason} {count}" for reason, count in sorted(counts.items())]
+    words = [f"{reason} {count}" for reason, count in sorted(counts.items()) if count]
     return "\n".join(_wrap([f"{title}:", *(f"{word}," for word in words[:-1]), *words[-1:]])) if words else ""
 
 

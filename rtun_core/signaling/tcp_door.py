@@ -1,24 +1,27 @@
 """The TCP side's door: counts connections from the first byte on, and shows idle strangers out.
 
 aiohttp bounds neither the number of connections nor the time until the first request, and a TLS handshake
-that never ends is seen by nobody. So connections are accepted here, and handed to it afterwards.
+that never ends is seen by nobody. So sockets are accepted here, and counted before anything is read.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable
 from typing import cast
 
 from rtun_core.net.tasks import TaskOwner
 
+_ACCEPT_PAUSE = 0.1  # seconds to wait when the system has no descriptor left for another connection
+
 
 class Door:
     """Admits up to `limit` TCP connections; each has `patience` seconds to show that it may stay.
 
-    `make` builds the protocol behind the door. `on_fault` gets "flood" (too many connections), "idle"
-    (nothing useful in time), "tls" (no handshake).
+    `make` builds the protocol behind the door. `on_fault` gets "flood" (too many connections), "accept"
+    (the system refused one), "idle" (nothing useful in time), "tls" (no handshake).
     """
 
     def __init__(
@@ -37,14 +40,41 @@ class Door:
         self.on_fault = on_fault
         self.tasks = TaskOwner("door")
         self.connections: set[Visitor] = set()
+        self._handshakes = 0
         self._behind: dict[asyncio.BaseTransport, Visitor] = {}
 
     def __len__(self) -> int:
-        return len(self.connections)
+        return len(self.connections) + self._handshakes
 
-    def visitor(self) -> asyncio.Protocol:
-        """The protocol factory of the listening socket."""
-        return Visitor(self)
+    async def serve(self, listener: socket.socket) -> None:
+        """Accept connections of a listening, non-blocking socket, for ever."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                client, _ = await loop.sock_accept(listener)
+            except OSError:
+                self.on_fault("accept")
+                await asyncio.sleep(_ACCEPT_PAUSE)
+                continue
+            if len(self) >= self.limit:
+                self.on_fault("flood")
+                client.close()
+            else:
+                self._handshakes += 1
+                self.tasks.spawn(self._admit(client), "admit")
+
+    async def _admit(self, client: socket.socket) -> None:
+        """Hand a socket to the protocol behind the door, after TLS if there is any."""
+        patience = None if self.context is None else self.patience
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: Visitor(self), client, ssl=self.context, ssl_handshake_timeout=patience
+            )
+        except (OSError, ssl.SSLError):
+            self.on_fault("tls")
+            client.close()
+        finally:
+            self._handshakes -= 1
 
     def trust(self, transport: asyncio.BaseTransport | None) -> None:
         """Let the connection with this transport stay for as long as it likes."""
@@ -74,59 +104,43 @@ class Door:
 
 
 class Visitor(asyncio.Protocol):
-    """One TCP connection: admitted or not, through TLS if there is any, then on to the protocol behind."""
+    """One admitted connection, which passes everything on to the protocol behind the door."""
 
     def __init__(self, door: Door) -> None:
         self.transport: asyncio.Transport | None = None
         self._door = door
-        self._raw: asyncio.Transport | None = None
-        self._inner: asyncio.Protocol | None = None
-        self._early = bytearray()
+        self._inner = door.make()
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Admit the connection, or drop it at once."""
-        self._raw = cast(asyncio.Transport, transport)
-        if len(self._door.connections) >= self._door.limit:
-            self._door.on_fault("flood")
-            self._raw.abort()
-            return
+        """Enter."""
+        self.transport = cast(asyncio.Transport, transport)
         self._door.connections.add(self)
+        self._door.enter(transport, self)
         self.wait()
-        if self._door.context is None:
-            self._open(self._raw)
-        else:
-            # The client's hello must still be unread when TLS takes the socket over.
-            self._raw.pause_reading()
-            self._door.tasks.spawn(self._handshake(self._raw, self._door.context), "handshake")
+        self._inner.connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
         """Pass on."""
-        if self._inner is not None:
-            self._inner.data_received(data)
-        else:
-            # TLS delivers what followed the handshake at once, one turn of the loop before `_open`.
-            self._early += data
+        self._inner.data_received(data)
 
     def eof_received(self) -> bool | None:
         """Pass on."""
-        return self._inner.eof_received() if self._inner is not None else None
+        return self._inner.eof_received()
 
     def pause_writing(self) -> None:
         """Pass on."""
-        if self._inner is not None:
-            self._inner.pause_writing()
+        self._inner.pause_writing()
 
     def resume_writing(self) -> None:
         """Pass on."""
-        if self._inner is not None:
-            self._inner.resume_writing()
+        self._inner.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Pass on, and leave."""
-        self._leave()
-        if self._inner is not None:
-            self._inner.connection_lost(exc)
+        self.stop_waiting()
+        self._door.leave(self)
+        self._inner.connection_lost(exc)
 
     def wait(self) -> None:
         """Start the time in which the visitor must show that it may stay, anew."""
@@ -141,36 +155,10 @@ class Visitor(asyncio.Protocol):
 
     def abort(self) -> None:
         """Drop the connection."""
-        if self._raw is not None:
-            self._raw.abort()
-
-    def _open(self, transport: asyncio.Transport) -> None:
-        self.transport = transport
-        self._door.enter(transport, self)
-        self._inner = self._door.make()
-        self._inner.connection_made(transport)
-        if self._early:
-            self._inner.data_received(bytes(self._early))
-            self._early.clear()
-
-    async def _handshake(self, raw: asyncio.Transport, context: ssl.SSLContext) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            transport = await loop.start_tls(raw, self, context, server_side=True)
-        except (OSError, ssl.SSLError):
-            transport = None
-        if transport is None:
-            self._door.on_fault("tls")
-            raw.abort()
-            self._leave()
-        else:
-            self._open(transport)
+        if self.transport is not None:
+            self.transport.abort()
 
     def _too_late(self) -> None:
         self._timer = None
         self._door.on_fault("idle")
         self.abort()
-
-    def _leave(self) -> None:
-        self.stop_waiting()
-        self._door.leave(self)

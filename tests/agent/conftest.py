@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from rtun_core.agent import exit_flows, exit_tunnel
 from rtun_core.agent.exit_flows import ExitFlows
 from rtun_core.agent.exit_tunnel import ExitTunnel, TunnelTerms
 from rtun_core.agent.tunnel_policy import CodecTerms
@@ -200,6 +201,13 @@ class Exit:
         self.flows.close()
         for peer in self.peers:
             peer.close()
+
+
+@pytest.fixture(params=[10, 0], ids=["one by one", "in batches"])
+def both_ways(request, monkeypatch):
+    """Run a test with both forms of the packet path: few datagrams go one by one, or none do."""
+    for module in (exit_flows, exit_tunnel):
+        monkeypatch.setattr(module, "SCALAR_ROWS", request.param)
 
 
 @pytest.fixture

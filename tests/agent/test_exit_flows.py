@@ -11,6 +11,8 @@ from rtun_core.agent.exit_flows import MAX_CLOSES
 from rtun_core.events import FlowClosed, FlowOpened
 from rtun_core.wire.address import Address
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 
 def closed(exit_):
     return [(event.count, event.reason) for event in exit_.events if isinstance(event, FlowClosed)]
@@ -264,8 +266,7 @@ def descriptors(wanted):
 async def test_ten_thousand_flows(make_exit):
     """Bounds on the memory of a flow and on the work of a tick, some ten times what was measured.
 
-    Measured: 0.5 kB of Python memory a flow; a tick that finds nothing 0.1 ms; one that closes 2048 flows
-    13 ms.
+    Measured: 0.5 kB a flow, 0.03 ms for a tick that finds nothing, 12 ms for one that closes 2048 flows.
     """
     count = 10_000
     if not descriptors(count + 500):

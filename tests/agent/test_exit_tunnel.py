@@ -3,16 +3,31 @@
 import errno
 import random
 
+import numpy as np
 import pytest
 
+from rtun_core.net.udp import HEADROOM, DatagramBatch
 from rtun_core.wire.address import Address
 from rtun_core.wire.relay_frame import CodecKind
 from rtun_core.wire.relay_report import Ping, Pong, decode_report, encode_report
 from rtun_core.wire.stun import COOKIE
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 
 def stun(first=b"y"):
     return b"\x00\x01\x00\x00" + COOKIE + first + bytes(11)
+
+
+def batch_of(datagrams):
+    """Datagrams as a socket would deliver them."""
+    batch = DatagramBatch()
+    lengths, _ = batch.columns()
+    for row, datagram in enumerate(datagrams):
+        batch.data[row, HEADROOM : HEADROOM + len(datagram)] = np.frombuffer(datagram, np.uint8)
+        lengths[row] = len(datagram)
+    batch.resize(len(datagrams))
+    return batch
 
 
 def form(kind):
@@ -353,7 +368,7 @@ async def test_no_datagram_whatsoever_breaks_a_tunnel(exit_, kind):
             spoilt[chance.randrange(len(good))] ^= 1 << chance.randrange(8)
             noise = chance.randbytes(chance.randrange(80))
             batch.append(chance.choice([good, bytes(spoilt), noise, stun(noise[:1] or b"?"), good[:5], b""]))
-        tunnel._take_early(batch)
+        tunnel._on_batch(batch_of(batch))
     assert tunnel.rx_frames > 0
     assert not tunnel.closed
     assert len(exit_.flows) <= 100

@@ -19,9 +19,8 @@ NO_TWIN = {"help", "version"}
 
 
 def every_command(group=rtun, path=("rtun",), parent=None):
-    context = click.Context(
-        group, info_name=path[-1], parent=parent, terminal_width=WIDTH, max_content_width=WIDTH
-    )
+    settings = group.context_settings | {"terminal_width": WIDTH, "max_content_width": WIDTH}
+    context = click.Context(group, info_name=path[-1], parent=parent, **settings)
     yield path, group, context
     if isinstance(group, click.Group):
         for name in group.list_commands(context):

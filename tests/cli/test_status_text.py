@@ -84,7 +84,7 @@ def snapshot(flows=(), wide=""):
         ),
         flows=flows,
         traffic=Traffic(1, 10, 2, 20_000),
-        drops={"oversize": 3},
+        drops={"oversize": 3, "never": 0},
         faults={f"reason-{number}": number for number in range(20)} if wide else {},
     )
 

@@ -88,7 +88,7 @@ async def test_a_message_that_is_too_big_ends_the_session(ends):
 async def test_a_lost_connection_ends_the_session(ends):
     transport, socket, _ = ends
     socket._writer.transport.abort()
-    with pytest.raises(SignalingError, match="lost|closed"):
+    with pytest.raises(SignalingError, match=r"lost|closed"):
         await transport.recv()
 
 

@@ -519,6 +519,7 @@ def channels(draw):
     return sorted(draw(st.lists(one_channel, max_size=6)), key=lambda each: -each[0])
 
 
+@settings(deadline=None)
 @given(channels(), st.integers(0, 3), st.integers(1, 4), st.booleans(), st.booleans())
 def test_one_step_from_any_state_is_sound(states, minimum, maximum, demand, online):
     policy, now = pool(min(minimum, maximum), maximum, lifetime=30.0), 1000.0
