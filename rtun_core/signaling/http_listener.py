@@ -47,9 +47,7 @@ class HttpListener:
         self._limits = limits
         self._listener: socket.socket | None = None
         self._tasks = TaskOwner("http")
-        self._web = web.Server(
-            self._handle, access_log=None, logger=_SILENT, keepalive_timeout=limits.unauthenticated_time / 2
-        )
+        self._web = web.Server(self._handle, access_log=None, logger=_SILENT)
         self._door = Door(
             self._web,
             context=context,

@@ -82,8 +82,9 @@ class Door:
             self._behind[transport].stop_waiting()
 
     def touch(self, transport: asyncio.BaseTransport | None) -> None:
-        """Give the connection with this transport the full patience again."""
+        """Give the connection with this transport the full patience again: it was useful just now."""
         if transport is not None and transport in self._behind:
+            self._behind[transport].useful = True
             self._behind[transport].wait()
 
     def enter(self, transport: asyncio.BaseTransport, visitor: Visitor) -> None:
@@ -108,6 +109,7 @@ class Visitor(asyncio.Protocol):
 
     def __init__(self, door: Door) -> None:
         self.transport: asyncio.Transport | None = None
+        self.useful = False
         self._door = door
         self._inner = door.make()
         self._timer: asyncio.TimerHandle | None = None
@@ -160,5 +162,6 @@ class Visitor(asyncio.Protocol):
 
     def _too_late(self) -> None:
         self._timer = None
-        self._door.on_fault("idle")
+        if not self.useful:
+            self._door.on_fault("idle")
         self.abort()

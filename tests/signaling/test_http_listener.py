@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from contextlib import asynccontextmanager, suppress
 
 import aiohttp
 import pytest
@@ -149,6 +150,18 @@ async def test_too_many_agents(serve, http):
     await socket.close()
 
 
+@asynccontextmanager
+async def tcp(running):
+    """A plain connection to the port of the server."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
 async def read_to_end(reader):
     async with asyncio.timeout(10):
         try:
@@ -160,18 +173,16 @@ async def read_to_end(reader):
 @pytest.mark.parametrize("scheme", ["http", "https"])
 async def test_an_idle_stranger_is_shown_out(serve, scheme):
     running = await serve(scheme, limits=ServerLimits(unauthenticated_time=0.2))
-    reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
-    assert await read_to_end(reader) == b""
-    assert running.faults["idle"] == 1
-    writer.close()
+    async with tcp(running) as (reader, _):
+        assert await read_to_end(reader) == b""
+    assert running.faults == {"idle": 1}
 
 
 async def test_a_stranger_who_sends_a_request_slowly_is_shown_out(serve):
     running = await serve(limits=ServerLimits(unauthenticated_time=0.2))
-    reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
-    writer.write(b"GET /pub/sessions HTTP/1.1\r\nX: ")
-    assert await read_to_end(reader) == b""
-    writer.close()
+    async with tcp(running) as (reader, writer):
+        writer.write(b"GET /pub/sessions HTTP/1.1\r\nX: ")
+        assert await read_to_end(reader) == b""
 
 
 async def test_a_session_outlives_the_time_for_strangers(serve, register, attach, p2p):
@@ -196,11 +207,10 @@ async def test_garbage_at_the_port_harms_nobody(serve, register, attach, scheme)
         b"GET / HTTP/9\r\n\r\n",
         b"x" * 70000,
     ):
-        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
-        writer.write(garbage)
-        writer.write_eof()
-        await read_to_end(reader)
-        writer.close()
+        async with tcp(running) as (reader, writer):
+            writer.write(garbage)
+            writer.write_eof()
+            await read_to_end(reader)
     assert await client.ping(5) < 5
     assert reports == []
     if scheme == "https":
@@ -209,13 +219,9 @@ async def test_garbage_at_the_port_harms_nobody(serve, register, attach, scheme)
 
 async def test_the_number_of_connections_is_bounded(serve):
     running = await serve(limits=ServerLimits(max_connections=2))
-    held = [await asyncio.open_connection("127.0.0.1", running.port) for _ in range(2)]
-    reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
-    assert await read_to_end(reader) == b""
-    assert running.faults == {"flood": 1}
-    for _, connection in held:
-        connection.close()
-    writer.close()
+    async with tcp(running), tcp(running), tcp(running) as (reader, _):
+        assert await read_to_end(reader) == b""
+        assert running.faults == {"flood": 1}
     await running.until(lambda: len(running.server._http._door) == 0)
     assert await list_agents(running.endpoint) == []
 
