@@ -220,7 +220,7 @@ def _key_pem(path: Path) -> bytes:
         ) from None
     except ValueError:
         raise UsageError(
-            f"the private key file {path} holds no valid key; accepted: PEM (PKCS#8, PKCS#1, SEC1), DER in *.der"
+            f"the private key file {path} holds no valid key; accepted: PEM (PKCS#8, RSA, EC), DER in *.der"
         ) from None
     return key.private_bytes(_PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.path_proxy import PathProxy
 from tests.e2e.processes import Fleet, fleets
 from tests.e2e.udp import EchoTarget
 
@@ -23,3 +24,15 @@ def echo() -> Iterator[EchoTarget]:
     target = EchoTarget()
     yield target
     target.close()
+
+
+@pytest.fixture
+def network(fleet: Fleet) -> Iterator[PathProxy]:
+    """Server, agent `far`, and a network that can be impaired between it and the relays of the fleet."""
+    fleet.server("http")
+    fleet.agent("far")
+    proxy = PathProxy(fleet.url)
+    fleet.url = proxy.url
+    yield proxy
+    fleet.close()
+    proxy.close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +17,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from rtun_core.commands import encode_command, parse_command
 
 SECRET = "end-to-end-secret"
 LOOPBACK_ICE = ("--stun", "none", "--candidate", "127.0.0.1/32")
@@ -29,6 +32,7 @@ class Process:
 
     def __init__(self, *args: str, env: dict[str, str] | None = None, cwd: Path | None = None) -> None:
         self.args = args
+        self.control = Path(args[args.index("--control") + 1]) if "--control" in args else None
         self.events: list[Event] = []
         self.log: list[str] = []
         self._changed = threading.Condition()
@@ -89,6 +93,14 @@ class Process:
         """How many events of that type there were."""
         return sum(event["type"] == kind for event in self.events)
 
+    def snapshot(self) -> dict[str, Any]:
+        """Its state right now, from its control socket."""
+        return self._ask("GET", "/snapshot")
+
+    def command(self, text: str) -> dict[str, Any]:
+        """Have a command carried out; the answer has `ok`, and `text` or `error`."""
+        return self._ask("POST", "/command", encode_command(parse_command(text)))
+
     def stop(self, *, timeout: float = 15.0) -> int:
         """SIGTERM and the exit status; a process that does not end is killed and fails the test."""
         if self.status is None:
@@ -129,6 +141,18 @@ class Process:
         lines = [json.dumps(event) for event in self.events[-40:]]
         return "\n".join([f"status {self.status}", *lines, "--- stderr", *self.log[-40:]])
 
+    def _ask(self, method: str, path: str, body: bytes = b"") -> dict[str, Any]:
+        """One HTTP/1.0 exchange over the control socket, whatever its status."""
+        assert self.control is not None, "started without --control"
+        head = f"{method} {path} HTTP/1.0\r\nHost: rtun\r\nContent-Length: {len(body)}\r\n\r\n"
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(30)
+            connection.connect(str(self.control))
+            connection.sendall(head.encode() + body)
+            answer = b"".join(iter(lambda: connection.recv(65536), b""))
+        parsed: dict[str, Any] = json.loads(answer.partition(b"\r\n\r\n")[2])
+        return parsed
+
     def _drained(self) -> bool:
         return any(reader.is_alive() for reader in self._readers)
 
@@ -157,8 +181,9 @@ class Fleet:
         self.trust: tuple[str, ...] = ()  # how clients judge the server's certificate
 
     def run(self, *args: str, env: dict[str, str] | None = None) -> Process:
-        """Start `rtun ARGS` as it is."""
-        process = Process(*args, env=env)
+        """Start a long-running `rtun ARGS` with a control socket of its own."""
+        control = self.folder / f"{len(self.processes)}.sock"
+        process = Process(*args, "--control", str(control), env=env)
         self.processes.append(process)
         return process
 
@@ -212,6 +237,12 @@ class Fleet:
             cert.write_bytes(cert_pem)
             key.write_bytes(key_pem)
         return "--https-cert", str(cert), "--https-key", str(key)
+
+
+def rtun(*args: str, timeout: float = DEADLINE) -> subprocess.CompletedProcess[str]:
+    """Run a short `rtun ARGS` to its end; output and status are in the result."""
+    command = [sys.executable, "-m", "rtun_core", *args]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=_environment(None))
 
 
 def local_address(relay: Process, rule: int = 1) -> tuple[str, int]:

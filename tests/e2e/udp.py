@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections.abc import Callable, Sequence
 
 Address = tuple[str, int]
 
@@ -91,6 +92,39 @@ class Client:
             if self.round_trip(timeout=each):
                 return time.monotonic() - begin
         raise AssertionError(f"no answer within {timeout:.0f} s")
+
+    def keep_on(
+        self, until: Callable[[], object], *, timeout: float = 25.0, each: float = 0.3
+    ) -> tuple[int, int]:
+        """Make round trips until `until()` is true; returns how many were made, and how many succeeded."""
+        made = answered = 0
+        deadline = time.monotonic() + timeout
+        while not until():
+            if time.monotonic() > deadline:
+                raise AssertionError(f"not so within {timeout:.0f} s; {answered} of {made} were answered")
+            made += 1
+            answered += self.round_trip(timeout=each)
+        return made, answered
+
+    def burst(self, payloads: Sequence[bytes], *, timeout: float = 5.0) -> list[bytes]:
+        """Send all at once; returns every answer that came before `timeout`, or before all were there."""
+        for payload in payloads:
+            self.socket.send(payload)
+        answers: list[bytes] = []
+        deadline = time.monotonic() + timeout
+        while len(answers) < len(payloads) and (left := deadline - time.monotonic()) > 0:
+            self.socket.settimeout(left)
+            try:
+                answers.append(self.socket.recv(65536))
+            except TimeoutError:
+                break
+        return answers
+
+    @property
+    def address(self) -> str:
+        """`HOST:PORT` that a relay sees."""
+        host, port = self.socket.getsockname()[:2]
+        return f"{host}:{port}"
 
     def close(self) -> None:
         """Close the socket."""

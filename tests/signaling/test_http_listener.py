@@ -170,12 +170,20 @@ async def read_to_end(reader):
             return b""
 
 
-@pytest.mark.parametrize("scheme", ["http", "https"])
-async def test_an_idle_stranger_is_shown_out(serve, scheme):
+@pytest.mark.parametrize(("scheme", "fault"), [("http", "idle"), ("https", "tls")])
+async def test_an_idle_stranger_is_shown_out(serve, scheme, fault):
     running = await serve(scheme, limits=ServerLimits(unauthenticated_time=0.2))
     async with tcp(running) as (reader, _):
         assert await read_to_end(reader) == b""
-    assert running.faults == {"idle": 1}
+    assert running.faults == {fault: 1}
+
+
+async def test_a_connection_kept_after_an_answer_is_closed_without_blame(serve):
+    running = await serve(limits=ServerLimits(unauthenticated_time=0.2))
+    async with tcp(running) as (reader, writer):
+        writer.write(b"GET /pub/sessions HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await read_to_end(reader)).endswith(b"[]")
+    assert running.faults == {}
 
 
 async def test_a_stranger_who_sends_a_request_slowly_is_shown_out(serve):

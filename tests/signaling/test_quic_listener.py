@@ -186,13 +186,6 @@ async def test_a_frame_that_is_too_big_ends_a_session(running):
     await running.until(lambda: running.faults.get("oversize"))
 
 
-async def test_a_client_that_wants_alpn_is_turned_away(running):
-    with pytest.raises(ConnectionError):
-        async with client(running, alpn_protocols=["h3"]):
-            pass
-    await running.until(lambda: running.faults.get("handshake"))
-
-
 async def test_garbage_at_the_port_harms_nobody(running, register, attach):
     await register(running)
     session = await attach(running)
