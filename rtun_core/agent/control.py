@@ -228,7 +228,7 @@ class AgentControl:
                 agent=self.agent,
                 source=_SOURCE,
                 remote=str(path.remote),
-                codec=tunnel.codec_name,
+                codec=tunnel.frames.codec_name,
                 rtt_ms=None if path.rtt is None else path.rtt * 1000,
             )
         )

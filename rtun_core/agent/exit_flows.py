@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from rtun_core.agent.flow_columns import NO_PATH, FlowColumns, Slots
 from rtun_core.events import Event, FlowClosed, FlowOpened
 from rtun_core.model import FlowId, TunnelId
+from rtun_core.net.frame_socket import SCALAR_ROWS
 from rtun_core.net.udp import DatagramBatch, UdpSocketSet
 from rtun_core.wire.address import Address
 
@@ -38,10 +39,6 @@ Rows = NDArray[np.intp]
 MAX_CLOSES: Final = 2048
 """Flows that one tick closes at most; a close costs some 10 us, most of it in the kernel."""
 
-SCALAR_ROWS: Final = 10
-"""Up to this many datagrams are handled one by one. Us of CPU for 1, 4, 8, 12 and 64 uplink datagrams of
-1200 bytes, sends included: one by one 14, 50, 99, 148, 758; as a batch 52, 100, 127, 137, 234."""
-
 _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
 
@@ -49,9 +46,15 @@ class ReturnPath(Protocol):
     """The tunnel, as its flows see it."""
 
     id: TunnelId
-    remote: Address
-    max_payload: int
     idle_timeout: float
+
+    @property
+    def remote(self) -> Address:
+        """The relay's address."""
+
+    @property
+    def max_payload(self) -> int:
+        """The largest payload it carries, in bytes."""
 
     def downlink(self, data: Bytes, rows: Rows, flows: Words, lengths: Ints) -> None:
         """Carry `lengths[k]` bytes of `data[rows[k]]`, from column HEADROOM on, as flow `flows[k]`."""

@@ -7,8 +7,8 @@ import socket
 from dataclasses import dataclass
 from typing import Final
 
+from rtun_core.agent.codec_terms import OBFS_V2_PAYLOAD, CodecTerms
 from rtun_core.agent.egress import EgressPolicy
-from rtun_core.agent.tunnel_policy import OBFS_V2_PAYLOAD, CodecTerms
 from rtun_core.errors import RtunError
 from rtun_core.wire.address import Address, parse_address
 from rtun_core.wire.ice_checker import IceParams

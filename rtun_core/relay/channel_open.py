@@ -1,25 +1,23 @@
-"""Opening one channel: gather, ask the agent, check connectivity, learn the codec (wire spec 8.1, 9.1)."""
+"""Opening one channel: gather, ask the agent, check connectivity (wire spec 8.1, 9.1)."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 import secrets
-import time
 from dataclasses import dataclass
 
 from rtun_core.errors import SignalingError
 from rtun_core.net.ice import IceConfig, IceSession, SelectedPath
-from rtun_core.net.udp import DatagramBatch
 from rtun_core.relay.agent_link import AgentLink
-from rtun_core.relay.channel_policy import DETECT_TIMEOUT, ChannelPolicy
 from rtun_core.wire.address import Address
+from rtun_core.wire.frame_policy import FrameTerms
 from rtun_core.wire.ice_params import ice_params_from_pb, ice_params_to_pb
 from rtun_core.wire.pb import rtun_pb2 as pb
 from rtun_core.wire.relay_frame import MAX_DATAGRAM, CodecKind, make_codec
 
 FEATURE_REPORTS = 1  # RelayExtension.features: RTT and loss reports on flow 0
+DETECT_TIMEOUT = 4.0  # an agent's first heartbeat comes at once; a lost one is followed after 3 s
 OWN_BUILD = ".py"  # ends the `ver` of our own agents in the registry
 _LIMIT_IN_ERROR = re.compile(r"please set <= (\d{1,5})")
 
@@ -38,13 +36,12 @@ class ChannelWish:
 
 @dataclass(slots=True)
 class OpenedPath:
-    """A path that is ready to carry frames."""
+    """A path, and what is known of the frames on it. `max_payload` as the agent answered."""
 
     path: SelectedPath
-    policy: ChannelPolicy
+    terms: FrameTerms
     reports: bool
     max_payload: int
-    early: list[bytes]
 
 
 async def open_channel(link: AgentLink, wish: ChannelWish, *, timeout: float) -> OpenedPath:
@@ -55,7 +52,7 @@ async def open_channel(link: AgentLink, wish: ChannelWish, *, timeout: float) ->
             ice = await IceSession.gather(wish.ice, controlling=True)
             answer = await _ask(link, wish, ice, timeout)
             path = await ice.connect(ice_params_from_pb(answer.ice), timeout=timeout)
-            return await _settle(path, wish, answer)
+            return _settle(path, wish, answer)
     except BaseException as error:
         if ice is not None:
             ice.close()
@@ -106,42 +103,17 @@ def _check(link: AgentLink, wish: ChannelWish, answer: object) -> pb.UdpRelayArg
     raise SignalingError(f"agent {link.id} refused the channel: {reason}")
 
 
-async def _settle(path: SelectedPath, wish: ChannelWish, answer: pb.UdpRelayArgs) -> OpenedPath:
-    """Decide the codec: agreed with our own agents, told by the first frame of others."""
+def _settle(path: SelectedPath, wish: ChannelWish, answer: pb.UdpRelayArgs) -> OpenedPath:
+    """What is known of the frames: agreed with our own agents, else told by the agent's first frame."""
     ours = answer.HasField("ext")
     agreed = wish.codec or (CodecKind.OBFS_V2 if ours else None)
-    policy = ChannelPolicy(seed=answer.obfs_seed, agreed=agreed, now=time.monotonic())
-    early = list(path.early)
-    if policy.codec is None:
-        early += await _listen_for_codec(path, policy, early)
-    codec = policy.assume_codec()
     return OpenedPath(
         path=path,
-        policy=policy,
+        terms=FrameTerms(
+            seed=answer.obfs_seed,
+            settled=CodecKind.LEGACY if answer.obfs_seed == 0 else agreed,
+            hold=DETECT_TIMEOUT,
+        ),
         reports=ours and bool(answer.ext.features & FEATURE_REPORTS),
-        max_payload=min(answer.max_payload or codec.max_payload, codec.max_payload),
-        early=early,
+        max_payload=answer.max_payload,
     )
-
-
-async def _listen_for_codec(path: SelectedPath, policy: ChannelPolicy, early: list[bytes]) -> list[bytes]:
-    """Wait for the first frame that tells the agent's generation; returns what arrived meanwhile."""
-    heard: list[bytes] = []
-    decided = asyncio.Event()
-
-    def on_batch(batch: DatagramBatch) -> None:
-        for row in range(batch.count):
-            datagram = batch.payload(row)
-            if (answer := path.responder(datagram, path.remote)) is not None:
-                path.socket.send(answer)
-                continue
-            heard.append(datagram)
-            if policy.first_frame(datagram) is not None:
-                decided.set()
-
-    if any(policy.first_frame(datagram) is not None for datagram in early):
-        return heard
-    path.socket.start(on_batch, lambda _error: None)
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(decided.wait(), DETECT_TIMEOUT)
-    return heard

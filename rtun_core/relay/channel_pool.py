@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
 from rtun_core.bus import EventBus
-from rtun_core.errors import CommandRefused, RtunError
+from rtun_core.errors import CommandRefused, RtunError, SignalingError
 from rtun_core.events import (
     TunnelClosed,
     TunnelDegraded,
@@ -17,10 +18,10 @@ from rtun_core.events import (
     TunnelReplaced,
     TunnelUp,
 )
-from rtun_core.model import RuleId, TunnelId
+from rtun_core.model import RuleId, TunnelId, add_counts
 from rtun_core.relay.agent_link import AgentLink
-from rtun_core.relay.channel import Channel, ChannelIdentity, Downlink, Stage
-from rtun_core.relay.channel_open import ChannelWish, OpenedPath, open_channel
+from rtun_core.relay.channel import Channel, ChannelIdentity, Receiver, Stage
+from rtun_core.relay.channel_open import DETECT_TIMEOUT, ChannelWish, OpenedPath, open_channel
 from rtun_core.relay.health import Grade
 from rtun_core.relay.pool import Action, Close, Drain, Open, PoolPolicy, PoolView
 from rtun_core.relay.router import ChannelLoad
@@ -32,12 +33,12 @@ LINGER = 5.0  # a former agent's channels still deliver answers for this long
 class PoolHooks:
     """What the owner of a pool does for it.
 
-    `answers`: frames arrived. `leave(channel, reason)`: move its flows elsewhere, or let them wait.
+    `receiver` gets answers. `leave(channel, reason)`: move its flows elsewhere, or let them wait.
     `changed`: the set of usable channels is another one. `spawn` runs a coroutine in the background.
     `next_id` numbers tunnels over all rules.
     """
 
-    answers: Callable[[Channel, Downlink], None]
+    receiver: Receiver
     leave: Callable[[Channel, str], None]
     changed: Callable[[], None]
     spawn: Callable[[Coroutine[Any, Any, None], str], object]
@@ -56,6 +57,7 @@ class ChannelPool:
         self.failures = 0  # attempts that failed since a channel came up
         self.reason = "no agent yet"
         self.lost_drops: dict[str, int] = {}  # counted by channels that are gone
+        self.lost_faults: dict[str, int] = {}
         self._rule, self._wish, self._hooks, self._bus = rule, wish, hooks, bus
         self._retire_at: dict[TunnelId, float] = {}
 
@@ -88,7 +90,8 @@ class ChannelPool:
         for channel in list(self.channels.values()):
             channel.tick(now)
         usable = self.usable()
-        best = min((each.health.rtt for each in usable if each.health.rtt is not None), default=None)
+        heard = [each.health for each in usable if each.health.grade is not Grade.STALE]
+        best = min((health.rtt for health in heard if health.rtt is not None), default=None)
         for channel in usable:
             if channel.health.regrade(now, best):
                 self._tell_grade(channel)
@@ -135,11 +138,13 @@ class ChannelPool:
         self._bus.emit(TunnelOpening(tunnel=tunnel, rule=self._rule, agent=link.id, source=source))
         try:
             opened = await open_channel(link, self._wish, timeout=timeout)
+            channel = self._start(tunnel, link, opened)
+            await self._until_ready(channel)
         except RtunError as error:
             self.reason = str(error)
             self._bus.emit(TunnelClosed(tunnel=tunnel, reason=str(error), opened=False))
             raise
-        return self._start(tunnel, link, opened)
+        return channel
 
     def accept(self, channel: Channel, source: str) -> None:
         """Flows may use this channel from now on."""
@@ -152,8 +157,8 @@ class ChannelPool:
                 rule=self._rule,
                 agent=channel.agent,
                 source=source,
-                remote=str(channel.remote),
-                codec=channel.codec_name,
+                remote=str(channel.frames.remote),
+                codec=channel.frames.codec_name,
                 rtt_ms=None if rtt is None else rtt * 1e3,
             )
         )
@@ -172,9 +177,9 @@ class ChannelPool:
         del self.channels[channel.id]
         self._retire_at.pop(channel.id, None)
         self.policy.lost(channel.id)
-        channel.close(reason)
-        for drop, count in channel.all_drops().items():
-            self.lost_drops[drop] = self.lost_drops.get(drop, 0) + count
+        channel.close()
+        add_counts(self.lost_drops, channel.drops())
+        add_counts(self.lost_faults, channel.faults())
         self._bus.emit(TunnelClosed(tunnel=channel.id, reason=reason))
         self._hooks.changed()
 
@@ -228,15 +233,26 @@ class ChannelPool:
         channel = Channel(
             ChannelIdentity(tunnel, number, self._rule, link.id),
             opened.path,
-            opened.policy,
+            opened.terms,
             reports=opened.reports,
             max_payload=opened.max_payload,
-            on_downlink=self._hooks.answers,
+            receiver=self._hooks.receiver,
             on_lost=self.remove,
         )
         self.channels[tunnel] = channel
-        channel.start(opened.early)
+        channel.frames.start()
         return channel
+
+    async def _until_ready(self, channel: Channel) -> None:
+        """Wait for the first frame of an agent whose codec is not agreed. Raises RtunError."""
+        try:
+            async with asyncio.timeout(DETECT_TIMEOUT + 2):
+                await channel.frames.ready.wait()
+        except BaseException as error:
+            self.remove(channel, "it never came up")
+            if isinstance(error, TimeoutError):
+                raise SignalingError(f"the path to agent {channel.agent} was lost at once") from None
+            raise
 
     def _drain(self, channel: Channel, reason: str) -> None:
         channel.stage = Stage.DRAINING

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from rtun_core.model import FlowId, FlowState, FlowView, RuleId, TunnelId
 from rtun_core.net.sockaddr import unpack_sockaddr
+from rtun_core.wire.address import Address
 
 NAME_SIZE = 28  # bytes of a raw socket address
 NO_CHANNEL = -1
@@ -74,6 +75,18 @@ class FlowTable:
         get = self._row_by_id.get
         return np.array([get(each, -1) for each in ids], np.intp)
 
+    def row_by_key(self, key: Key) -> int | None:
+        """Row of a source address."""
+        return self._row_by_key.get(key)
+
+    def row_by_id(self, flow: int) -> int | None:
+        """Row of a flow id."""
+        return self._row_by_id.get(flow)
+
+    def source(self, row: int) -> Address:
+        """The source address of a flow."""
+        return unpack_sockaddr(self.names[row].tobytes())
+
     def row_of(self, flow: FlowId) -> int | None:
         """Row of a flow by its printed id."""
         try:
@@ -120,6 +133,18 @@ class FlowTable:
         np.add.at(self.down_packets, rows, 1)
         np.add.at(self.down_bytes, rows, lengths)
         self.last_active[rows] = now
+
+    def count_one_up(self, row: int, length: int, now: float) -> None:
+        """Account one datagram that came from a source."""
+        self.up_packets[row] += 1
+        self.up_bytes[row] += length
+        self.last_active[row] = now
+
+    def count_one_down(self, row: int, length: int, now: float) -> None:
+        """Account one answer."""
+        self.down_packets[row] += 1
+        self.down_bytes[row] += length
+        self.last_active[row] = now
 
     def on_channel(self, channel: int) -> Rows:
         """Rows of the flows that use a channel."""

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from rtun_core.bus import EventBus
 from rtun_core.events import FlowOpened
 from rtun_core.model import RuleId, Traffic
+from rtun_core.net.frame_socket import SCALAR_ROWS, Frames
 from rtun_core.net.udp import DatagramBatch, UdpSocket
-from rtun_core.relay.channel import Channel, Downlink
+from rtun_core.relay.channel import Channel
 from rtun_core.relay.flow_table import NO_CHANNEL, FlowTable, Key, Rows, format_flow_id
 from rtun_core.wire.address import Address
 from rtun_core.wire.relay_rule import RelayRule
@@ -105,37 +106,71 @@ class LocalPort:
         if count:
             self.drops[reason] = self.drops.get(reason, 0) + count
 
-    def deliver(self, channel: Channel, answers: Downlink) -> None:
+    def deliver_one(self, flow: int, payload: bytes) -> None:
+        """One frame of a channel -> a datagram to its source."""
+        row = self.table.row_by_id(flow)
+        if row is None or not payload:
+            self.drop("no flow" if row is None else "empty", 1)
+        elif self._socket is not None:
+            self.table.count_one_down(row, len(payload), time.monotonic())
+            self._down_packets += 1
+            self._down_bytes += len(payload)
+            self._socket.send(payload, self.table.source(row))
+
+    def deliver(self, frames: Frames) -> None:
         """Frames of a channel -> datagrams to the sources. Any channel may bring them."""
-        rows = self.table.rows_by_ids(answers.flows.tolist())
-        lengths = answers.payload_len
-        known, oversize, empty = rows >= 0, lengths > channel.max_payload, lengths == 0
-        good = known & ~oversize & ~empty
+        rows = self.table.rows_by_ids(frames.flows.tolist())
+        known, empty = rows >= 0, frames.lengths == 0
+        good = known & ~empty
         if not good.all():
             self.drop("no flow", int(np.count_nonzero(~known)))
-            self.drop("oversize", int(np.count_nonzero(known & oversize)))
             self.drop("empty", int(np.count_nonzero(known & empty)))
-            rows, lengths = rows[good], lengths[good]
-            answers = answers._replace(rows=answers.rows[good], payload_at=answers.payload_at[good])
+            rows = rows[good]
+            frames = Frames(frames.data, *(column[good] for column in frames[1:]))
         if not len(rows) or self._socket is None:
             return
-        self.table.count_down(rows, lengths, time.monotonic())
+        self.table.count_down(rows, frames.lengths, time.monotonic())
         self._down_packets += len(rows)
-        self._down_bytes += int(lengths.sum())
+        self._down_bytes += int(frames.lengths.sum())
         names = self.table.names[rows]
-        self._socket.send_rows(answers.batch.data, answers.rows, answers.payload_at, lengths, names)
+        self._socket.send_rows(frames.data, frames.rows, frames.starts, frames.lengths, names)
 
     def _on_batch(self, batch: DatagramBatch) -> None:
         if self.paused:
             self.drop("paused", batch.count)
             return
-        keys = batch.name_keys()
+        keys: Sequence[Key] = batch.name_keys()
+        if batch.count <= SCALAR_ROWS:
+            for row, key in enumerate(keys):
+                self._take_one(batch, row, key)
+            return
         rows = self.table.rows_by_keys(keys)
         index = self._admissible(batch)
         if len(index) and (rows[index] < 0).any():
             index = self._open_flows(batch, keys, rows, index)
         if len(index):
             self._uplink(batch, index, rows[index])
+
+    def _take_one(self, batch: DatagramBatch, index: int, key: Key) -> None:
+        """One local datagram -> a frame; cheaper than a batch of a few."""
+        length = int(batch.lengths[index])
+        if length == 0 or length > self.max_payload or batch.truncated[index]:
+            self.drop("oversize" if length else "empty", 1)
+            return
+        row = self.table.row_by_key(key)
+        if row is None:
+            if self.table.full:
+                self.drop("flow limit", 1)
+                return
+            row = self._open_flow(batch, key, index)
+        self.table.count_one_up(row, length, time.monotonic())
+        self._up_packets += 1
+        self._up_bytes += length
+        channel = self.channels.get(int(self.table.channel[row]))
+        if channel is None:
+            self.drop("no tunnel", 1)
+        else:
+            channel.send_one(int(self.table.ids[row]), batch.payload(index))
 
     def _admissible(self, batch: DatagramBatch) -> Rows:
         """Indexes of the datagrams that may be relayed at all: not empty, not too large."""
@@ -148,9 +183,7 @@ class LocalPort:
         self.drop("empty", int(np.count_nonzero(empty)))
         return np.nonzero(~oversize & ~empty)[0]
 
-    def _open_flows(
-        self, batch: DatagramBatch, keys: list[int] | list[bytes], rows: Rows, index: Rows
-    ) -> Rows:
+    def _open_flows(self, batch: DatagramBatch, keys: Sequence[Key], rows: Rows, index: Rows) -> Rows:
         """Open flows for unknown sources (`rows` is filled in); returns the indexes that have one now."""
         fresh: dict[Key, int] = {}
         for each in index[rows[index] < 0].tolist():
@@ -199,7 +232,7 @@ class LocalPort:
         if channel is None:
             self.drop("no tunnel", len(index))
         else:
-            channel.send(batch, index, self.table.ids[flow_rows], batch.lengths[index])
+            channel.send(batch.data, index, self.table.ids[flow_rows], batch.lengths[index])
 
     def _on_error(self, _error: OSError) -> None:
         self.drop("local socket", 1)

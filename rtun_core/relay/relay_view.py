@@ -33,6 +33,7 @@ from rtun_core.wire.signal_json import NEVER, AgentEntry
 
 def relay_snapshot(rules: Sequence[RuleRelay], director: Director, config: RelayConfig) -> ServiceSnapshot:
     """Rules, agents, tunnels, flows and totals right now."""
+    drops, faults = relay_counters(rules)
     traffic = Traffic()
     for rule in rules:
         traffic = add_traffic(traffic, rule.port.traffic)
@@ -44,23 +45,28 @@ def relay_snapshot(rules: Sequence[RuleRelay], director: Director, config: Relay
         tunnels=tuple(_tunnel(channel, rule) for rule in rules for channel in rule.pool.channels.values()),
         flows=_flows(rules),
         traffic=traffic,
-        drops=relay_counters(rules),
+        drops=drops,
+        faults=faults,
     )
 
 
-def relay_counters(rules: Sequence[RuleRelay]) -> dict[str, int]:
-    """Drops by reason over all rules, channels that are gone included."""
+def relay_counters(rules: Sequence[RuleRelay]) -> tuple[dict[str, int], dict[str, int]]:
+    """Drops and faults by reason over all rules, channels that are gone included."""
     drops: dict[str, int] = {}
+    faults: dict[str, int] = {}
     for rule in rules:
         add_counts(drops, _rule_drops(rule))
-    return drops
+        add_counts(faults, rule.pool.lost_faults)
+        for channel in rule.pool.channels.values():
+            add_counts(faults, channel.faults())
+    return drops, faults
 
 
 def _rule_drops(rule: RuleRelay) -> dict[str, int]:
     drops = rule.port.all_drops()
     add_counts(drops, rule.pool.lost_drops)
     for channel in rule.pool.channels.values():
-        add_counts(drops, channel.all_drops())
+        add_counts(drops, channel.drops())
     return drops
 
 
@@ -144,18 +150,18 @@ def _tunnel(channel: Channel, rule: RuleRelay) -> TunnelView:
         state=_tunnel_state(channel),
         kind="p2p",
         opened_at=channel.opened_at,
-        local=channel.local,
-        remote=str(channel.remote),
-        codec=channel.codec_name,
+        local=str(channel.frames.local),
+        remote=str(channel.frames.remote),
+        codec=channel.frames.codec_name,
         rtt_ms=None if health.rtt is None else health.rtt * 1e3,
         loss_up=health.loss_up,
         loss_down=health.loss_down,
-        quiet_s=health.quiet(now),
+        quiet_s=channel.frames.quiet,
         expires_at=None if member is None else time.time() + member.expires_at - now,
         preferred=channel.preferred,
         flows=channel.flows,
         traffic=channel.traffic,
-        drops=channel.all_drops(),
+        drops=channel.drops(),
         reason=health.reason,
     )
 

@@ -51,7 +51,7 @@ class RuleRelay:
                 retry_interval=config.open_retry_min_interval,
             ),
             PoolHooks(
-                answers=self.port.deliver,
+                receiver=self.port,
                 leave=self._leave,
                 changed=self._channels_changed,
                 spawn=spawn,

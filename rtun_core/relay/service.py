@@ -92,7 +92,7 @@ class RelayService:
 
     def counters(self) -> tuple[dict[str, int], dict[str, int]]:
         """Drops and faults by reason."""
-        return relay_counters(self.rules), {}
+        return relay_counters(self.rules)
 
     def handles(self, command: Command) -> bool:
         """Whether this is one of the relay's commands."""

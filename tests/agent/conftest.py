@@ -11,7 +11,7 @@ import pytest
 from rtun_core.agent import exit_flows, exit_tunnel
 from rtun_core.agent.exit_flows import ExitFlows
 from rtun_core.agent.exit_tunnel import ExitTunnel, TunnelTerms
-from rtun_core.agent.tunnel_policy import CodecTerms
+from rtun_core.agent.codec_terms import CodecTerms
 from rtun_core.model import TunnelId
 from rtun_core.net.udp import UdpSocket
 from rtun_core.wire.address import Address
