@@ -31,7 +31,8 @@ format: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.bench $(BENCH_ARGS)
 
-screenshots: $(VENV)/.installed-dev
+screenshots: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[screenshots]"
 	$(BIN)/python -m screenshots.make
 
 # Regenerates rtun_core/wire/pb; needed only after a change of the schema. The generator wants an older

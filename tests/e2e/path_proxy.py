@@ -248,6 +248,7 @@ async def _close(*sides: Side) -> None:
     for side in sides:
         if side.transport is not None:
             side.transport.close()
+    await asyncio.sleep(0)  # it is closed by the next turn of the loop
 
 
 async def _send_all(side: Side, datagrams: list[bytes]) -> None:

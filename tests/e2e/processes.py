@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from rtun_core.commands import encode_command, parse_command
+from tests.e2e.udp import Client
 
 SECRET = "end-to-end-secret"
 LOOPBACK_ICE = ("--stun", "none", "--candidate", "127.0.0.1/32")
@@ -177,6 +178,7 @@ class Fleet:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.processes: list[Process] = []
+        self.clients: list[Client] = []
         self.url = ""
         self.trust: tuple[str, ...] = ()  # how clients judge the server's certificate
 
@@ -223,8 +225,16 @@ class Fleet:
             process.wait_until(lambda: process.count("tunnel.up") >= len(rules), what="tunnels")
         return process
 
+    def client(self, relay: Process, rule: int = 1) -> Client:
+        """A new UDP client of a rule of a relay."""
+        client = Client(local_address(relay, rule))
+        self.clients.append(client)
+        return client
+
     def close(self) -> None:
         """Kill what still runs."""
+        for client in self.clients:
+            client.close()
         for process in self.processes:
             process.kill()
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.path_proxy import Path, PathProxy
-from tests.e2e.processes import Fleet, Process, local_address
+from tests.e2e.processes import Fleet, Process
 from tests.e2e.udp import Client, EchoTarget
 
 TWO = ("--p2p-min-channels", "2", "--p2p-max-channels", "2")
@@ -20,7 +20,7 @@ def start(fleet: Fleet, echo: EchoTarget, *args: str, tunnels: int = 1) -> tuple
     """A relay through the bad network, and a client whose flow exists."""
     relay = fleet.relay(f"127.0.0.1:0?to={echo.address}", args=args)
     relay.wait_until(lambda: relay.count("tunnel.up") == tunnels, what="tunnels")
-    client = Client(local_address(relay))
+    client = fleet.client(relay)
     assert client.round_trip()
     return relay, client
 
@@ -53,7 +53,6 @@ def test_loss_is_measured_and_shown(network: PathProxy, fleet: Fleet, echo: Echo
     assert tunnel["loss_down"] < 0.05
     assert relay.wait_for("tunnel.degraded")["reason"].startswith("loss")
     assert len(echo.peers) == 1
-    client.close()
 
 
 @pytest.mark.parametrize("trouble", ["slow", "lossy"])
@@ -70,7 +69,6 @@ def test_flows_leave_a_tunnel_that_got_worse(
     assert all(client.round_trip() for _ in range(10))
     assert time.monotonic() - begin < 1.0
     assert len(echo.peers) == 1
-    client.close()
 
 
 @pytest.mark.parametrize("ways", ["both ways", "up", "down"])
@@ -83,7 +81,6 @@ def test_flows_leave_a_blackhole(network: PathProxy, fleet: Fleet, echo: EchoTar
     assert moved_from(relay, tunnel)
     assert all(client.round_trip() for _ in range(10))
     assert len(echo.peers) == 1
-    client.close()
 
 
 def test_reordering_loses_and_doubles_nothing(network: PathProxy, fleet: Fleet, echo: EchoTarget) -> None:
@@ -97,7 +94,6 @@ def test_reordering_loses_and_doubles_nothing(network: PathProxy, fleet: Fleet, 
     assert answers != sent
     assert client.burst([b"last"]) == [b"last"]
     assert echo.received == 302
-    client.close()
 
 
 @pytest.mark.slow
@@ -111,7 +107,6 @@ def test_the_only_path_is_dark_for_a_while(network: PathProxy, fleet: Fleet, ech
     assert client.until_answered(each=0.3) < NOTICED
     assert relay.count("tunnel.degraded") > 0
     assert len(echo.peers) == 1
-    client.close()
 
 
 @pytest.mark.parametrize("end", ["refused", "silent"])
@@ -127,4 +122,3 @@ def test_the_only_path_is_lost_for_ever(
     assert relay.count("tunnel.up") == 2
     assert all(client.round_trip() for _ in range(10))
     assert len(echo.peers) == 1
-    client.close()

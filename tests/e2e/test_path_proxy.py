@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 
 from tests.e2e.path_proxy import Direction, PathProxy
-from tests.e2e.processes import Fleet, local_address
-from tests.e2e.udp import Client, EchoTarget
+from tests.e2e.processes import Fleet
+from tests.e2e.udp import EchoTarget
 
 
 def test_loss_is_a_share_that_the_seed_decides() -> None:
@@ -25,10 +25,9 @@ def test_dark_swallows_everything() -> None:
 def test_everything_passes_through_the_path(network: PathProxy, fleet: Fleet, echo: EchoTarget) -> None:
     relay = fleet.relay(f"127.0.0.1:0?to={echo.address}")
     (path,) = network.paths
-    client = Client(local_address(relay))
+    client = fleet.client(relay)
     before = path.up.passed, path.down.passed
     assert all(client.round_trip() for _ in range(20))
     assert path.up.passed >= before[0] + 20
     assert path.down.passed >= before[1] + 20
     assert network.path_of(relay.wait_for("tunnel.up")["remote"]) is path
-    client.close()
