@@ -259,7 +259,7 @@ class FrameSocket:
                 self._take_report(frame.payload)
         elif size > self.max_payload:
             self.drop("oversize")
-        elif not self.closed:
+        else:
             self.received_packets += 1
             self.received_bytes += size
             self._owner.on_frame(frame.flow, frame.payload)
@@ -315,6 +315,8 @@ class FrameSocket:
         return np.logical_and(good, ~control)
 
     def _take_report(self, payload: bytes) -> None:
+        if self.closed:  # by the owner, at an earlier report of the same batch
+            return
         try:
             report = decode_report(payload)
         except RemoteProtocolError as error:

@@ -43,10 +43,11 @@ class UdpStats:
     because nobody read them in time (Linux only). `tx_dropped` counts what was not sent, by reason:
     `oversize` (larger than the system sends), `refused` (the peer's port is closed), `buffers` (the
     system is out of memory), `queue` (our queue of datagrams that wait for the kernel is full),
-    `socket` (anything else, such as no route or a closed socket).
+    `socket` (anything else, such as no route or a closed socket). `segments`: runs of equal datagrams go
+    out as one message; false once kernel, route or device refused that.
     """
 
-    __slots__ = ("kernel_drops", "rx_bytes", "rx_packets", "tx_bytes", "tx_dropped", "tx_packets")
+    __slots__ = ("kernel_drops", "rx_bytes", "rx_packets", "segments", "tx_bytes", "tx_dropped", "tx_packets")
 
     def __init__(self) -> None:
         self.rx_packets = 0
@@ -54,6 +55,7 @@ class UdpStats:
         self.tx_packets = 0
         self.tx_bytes = 0
         self.kernel_drops = 0
+        self.segments = True
         self.tx_dropped: dict[str, int] = dict.fromkeys(DROP_REASONS, 0)
 
     def received(self, batch: DatagramBatch) -> None:
@@ -161,7 +163,9 @@ class BatchIO(Protocol):
 
 
 class RowSender(Protocol):
-    """Sends many rows with one system call."""
+    """Sends many rows with one system call. `segments_refused`: the last batch could not go in segments."""
+
+    segments_refused: bool
 
     def load(
         self,
@@ -170,8 +174,13 @@ class RowSender(Protocol):
         starts: NDArray[np.int64],
         lengths: NDArray[np.int64],
         names: NDArray[np.uint8] | None,
+        *,
+        segment: bool = True,
     ) -> None:
-        """Prepare up to BATCH datagrams, see `UdpSocket.send_rows`. They must outlive `transmit`."""
+        """Prepare up to BATCH datagrams, see `UdpSocket.send_rows`. They must outlive `transmit`.
+
+        `segment` allows runs of equal datagrams to one peer to go as one message, see `net.udp_segment`.
+        """
 
     def transmit(self, sock: socket.socket, first: int, count: int) -> int:
         """Send the loaded datagrams [first, count) until one fails; how many went out, at least one.

@@ -11,6 +11,7 @@ Nothing of the system is touched at import; `available` tells whether `MmsgIO` c
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import socket
 import struct
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 
 from rtun_core.net.sockaddr import NAME_SIZE
 from rtun_core.net.udp_batch import BATCH, HEADROOM, ROOM, DatagramBatch, RowSender
+from rtun_core.net.udp_segment import CONTROL_SIZE, Runs, control_messages, find_runs, sizes_of
 
 SO_RXQ_OVFL: Final = 40  # linux/socket.h; the socket module does not have it
 
@@ -30,6 +32,7 @@ _DONTWAIT = 0x40
 _TRUNC = 0x20
 _CONTROL = 64  # bytes for control messages; one counter takes 24
 _IPV4_NAME = 16  # bytes of a sockaddr_in; the rest of its row is zero
+_NOT_ABOUT_SEGMENTS = (errno.EAGAIN, errno.EINTR, errno.ECONNREFUSED)
 _FEW = 3
 """Up to this many headers are read one by one, by memoryviews, which beat numpy there."""
 
@@ -176,7 +179,7 @@ class MmsgIO:
 
 
 class MmsgSender:
-    """`RowSender` of `rtun_core.net.udp_batch` by sendmmsg."""
+    """`RowSender` of `rtun_core.net.udp_batch` by sendmmsg, with runs of equal datagrams as one message."""
 
     def __init__(self, data: NDArray[np.uint8]) -> None:
         """`data` is the matrix most often sent from: its address is looked up once."""
@@ -189,6 +192,12 @@ class MmsgSender:
         self._names = np.zeros((BATCH, NAME_SIZE), np.uint8)
         self._named.set_names(self._names)
         self._loaded = self._connected
+        self._control = control_messages(BATCH)
+        self._segment_sizes = sizes_of(self._control)
+        self._segmented = _Headers()
+        self._segmented.header["control"] = _row_addresses(self._control)
+        self._runs: Runs | None = None
+        self.segments_refused = False
 
     def load(
         self,
@@ -197,6 +206,8 @@ class MmsgSender:
         starts: NDArray[np.int64],
         lengths: NDArray[np.int64],
         names: NDArray[np.uint8] | None,
+        *,
+        segment: bool = True,
     ) -> None:
         """See `RowSender.load`."""
         count = len(rows)
@@ -206,14 +217,47 @@ class MmsgSender:
         self._loaded.length[:count] = lengths
         if names is not None:
             self._names[:count] = names
+        self.segments_refused = False
+        self._runs = find_runs(lengths, names) if segment else None
+        if self._runs is not None:
+            self._load_runs(self._runs, lengths)
+
+    def _load_runs(self, runs: Runs, lengths: NDArray[np.int64]) -> None:
+        """Point one message at the buffers of each run."""
+        starts, count = np.array(runs.starts), len(runs)
+        header = self._segmented.header
+        header["iov"][:count] = self._loaded.header["iov"][starts]
+        header["iovlen"][:count] = runs.counts
+        header["name"][:count] = self._loaded.header["name"][starts]
+        header["namelen"][:count] = self._loaded.header["namelen"][starts]
+        header["controllen"][:count] = np.where(np.array(runs.counts) > 1, CONTROL_SIZE, 0)
+        self._segment_sizes[:count] = lengths[starts]
 
     def transmit(self, sock: socket.socket, first: int, count: int) -> int:
         """See `RowSender.transmit`."""
+        if self._runs is not None and first in self._runs.at:
+            taken = self._transmit_runs(sock, self._runs, self._runs.at[first])
+            if taken:
+                return taken
         address = self._loaded.address + first * _MMSG_SIZE
         sent: int = self._sendmmsg(sock.fileno(), address, count - first, _DONTWAIT)
         if sent <= 0:
             raise _last_error()
         return sent
+
+    def _transmit_runs(self, sock: socket.socket, runs: Runs, index: int) -> int:
+        """Send runs from `index` on; how many datagrams went out, 0 when they must go one by one."""
+        address = self._segmented.address + index * _MMSG_SIZE
+        sent: int = self._sendmmsg(sock.fileno(), address, len(runs) - index, _DONTWAIT)
+        if sent > 0:
+            return runs.ends[index + sent - 1] - runs.starts[index]
+        error = _last_error()
+        if error.errno in _NOT_ABOUT_SEGMENTS:
+            raise error
+        # The route or the device does not take segments, or one datagram is too large: find out which.
+        self._runs = None
+        self.segments_refused = error.errno != errno.EMSGSIZE
+        return 0
 
 
 @lru_cache(maxsize=1)

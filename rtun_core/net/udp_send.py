@@ -139,8 +139,9 @@ def send_rows(
     while done < total:
         size = min(BATCH, total - done)
         part = datagrams if size == total else datagrams.part(done, done + size)
-        io.sender.load(*part)
+        io.sender.load(*part, segment=stats.segments)
         part_sent, part_done = _send_loaded(io.sender, sock, part.lengths.tolist(), stats, report)
+        stats.segments = stats.segments and not io.sender.segments_refused
         sent, done = sent + part_sent, done + part_done
         if part_done < size:
             break

@@ -21,9 +21,6 @@ class AgentLink:
 
     def __init__(self, endpoint: SignalEndpoint, entry: AgentEntry) -> None:
         self.entry = entry
-        self.since = time.time()
-        self.probe_rtt: float | None = None  # seconds, of the last probe
-        self.probed_at: float | None = None
         self._endpoint = endpoint
         self._session: ClientSession | None = None
 
@@ -47,7 +44,6 @@ class AgentLink:
         await self.close()
         start = time.monotonic()
         self._session = await open_sub(self._endpoint, agent=self.entry.name, instance=self.entry.instance_id)
-        self.since = time.time()
         return time.monotonic() - start
 
     async def wait_lost(self) -> None:

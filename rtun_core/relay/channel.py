@@ -120,8 +120,12 @@ class Channel:
         self._rate_mark = packets
 
     def close(self) -> None:
-        """Close quietly; the peer notices by ICMP or its watchdog, as with the originals."""
+        """Close quietly; the peer notices by ICMP or its watchdog, as with the originals.
+
+        Who waits for `frames.ready` is woken up and finds the channel closed.
+        """
         self.frames.close()
+        self.frames.ready.set()
 
     def drops(self) -> dict[str, int]:
         """Drops by reason."""

@@ -58,6 +58,8 @@ async def open_channel(link: AgentLink, wish: ChannelWish, *, timeout: float) ->
             ice.close()
         if isinstance(error, TimeoutError):
             raise SignalingError(f"no channel to agent {link.id} within {timeout:.0f} s") from None
+        if isinstance(error, OSError):  # no more sockets, say: not a reason to stop what works
+            raise SignalingError(f"no socket for a channel to agent {link.id}: {error}") from None
         raise
 
 

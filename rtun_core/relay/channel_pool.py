@@ -60,6 +60,8 @@ class ChannelPool:
         self.lost_faults: dict[str, int] = {}
         self._rule, self._wish, self._hooks, self._bus = rule, wish, hooks, bus
         self._retire_at: dict[TunnelId, float] = {}
+        self._opening: set[TunnelId] = set()  # `open` tells their end itself
+        self._closed = False
 
     def usable(self) -> list[Channel]:
         """Channels of the agent in use, draining ones included."""
@@ -125,7 +127,10 @@ class ChannelPool:
         """Open channels through this agent from now on; channels of another agent retire."""
         if link is self.link:
             return
-        self.link, self.failures, self.policy.attempt = link, 0, None
+        self.link, self.failures = link, 0
+        self.policy.start_over()
+        if link is not None:
+            self.reason = f"no tunnel to agent {link.id} yet"
         deadline = time.monotonic() + LINGER
         for channel in self.usable():
             channel.stage = Stage.RETIRING
@@ -136,14 +141,17 @@ class ChannelPool:
         """Open a channel that no flow uses yet. Raises RtunError, which is also an event."""
         tunnel = self._hooks.next_id()
         self._bus.emit(TunnelOpening(tunnel=tunnel, rule=self._rule, agent=link.id, source=source))
+        self._opening.add(tunnel)
         try:
             opened = await open_channel(link, self._wish, timeout=timeout)
             channel = self._start(tunnel, link, opened)
             await self._until_ready(channel)
-        except RtunError as error:
-            self.reason = str(error)
-            self._bus.emit(TunnelClosed(tunnel=tunnel, reason=str(error), opened=False))
+        except BaseException as error:
+            reason = str(error) or "no longer wanted"
+            self._bus.emit(TunnelClosed(tunnel=tunnel, reason=reason, opened=False))
             raise
+        finally:
+            self._opening.discard(tunnel)
         return channel
 
     def accept(self, channel: Channel, source: str) -> None:
@@ -180,11 +188,13 @@ class ChannelPool:
         channel.close()
         add_counts(self.lost_drops, channel.drops())
         add_counts(self.lost_faults, channel.faults())
-        self._bus.emit(TunnelClosed(tunnel=channel.id, reason=reason))
+        if channel.id not in self._opening:
+            self._bus.emit(TunnelClosed(tunnel=channel.id, reason=reason))
         self._hooks.changed()
 
     def close(self, reason: str) -> None:
-        """Close every channel."""
+        """Close every channel; an attempt that still runs will give none."""
+        self._closed = True
         for channel in list(self.channels.values()):
             self.remove(channel, reason)
 
@@ -213,12 +223,13 @@ class ChannelPool:
         """One attempt for the policy, which hears of the result unless another agent is in use by then."""
         try:
             channel = await self.open(link, source, timeout=action.timeout)
-        except RtunError:
+        except RtunError as error:
             if link is self.link:
                 self.failures += 1
+                self.reason = str(error)
                 self.policy.open_failed(time.monotonic())
             return
-        if link is not self.link or channel.closed:
+        if link is not self.link:
             self.remove(channel, "another agent is in use")
             return
         actions = self.policy.opened(channel.id, time.monotonic())
@@ -228,6 +239,9 @@ class ChannelPool:
         self.perform(actions)
 
     def _start(self, tunnel: TunnelId, link: AgentLink, opened: OpenedPath) -> Channel:
+        if self._closed:
+            opened.path.socket.close()
+            raise SignalingError("the relay stops")
         taken = self.by_number()
         number = next(each for each in range(len(taken) + 1) if each not in taken)
         channel = Channel(
@@ -244,15 +258,17 @@ class ChannelPool:
         return channel
 
     async def _until_ready(self, channel: Channel) -> None:
-        """Wait for the first frame of an agent whose codec is not agreed. Raises RtunError."""
+        """Wait until the frame form is known, where it is not agreed. Raises RtunError."""
         try:
             async with asyncio.timeout(DETECT_TIMEOUT + 2):
                 await channel.frames.ready.wait()
         except BaseException as error:
             self.remove(channel, "it never came up")
             if isinstance(error, TimeoutError):
-                raise SignalingError(f"the path to agent {channel.agent} was lost at once") from None
+                raise SignalingError(f"no frame came from agent {channel.agent}") from None
             raise
+        if channel.closed:
+            raise SignalingError(f"the path to agent {channel.agent} was lost at once")
 
     def _drain(self, channel: Channel, reason: str) -> None:
         channel.stage = Stage.DRAINING

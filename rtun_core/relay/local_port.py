@@ -48,6 +48,7 @@ class LocalPort:
         self._rule_id, self._rule, self._bus = rule_id, rule, bus
         self._choose = choose
         self._socket: UdpSocket | None = None
+        self._stopped = False
         self._up_packets = self._up_bytes = self._down_packets = self._down_bytes = 0
 
     @property
@@ -73,17 +74,18 @@ class LocalPort:
 
     def read(self) -> None:
         """Take datagrams from now on."""
-        if self._socket is not None:
+        if self._socket is not None and not self._stopped:
             self._socket.resume_reading()
 
     def hold(self, on_waiting: Callable[[], None]) -> None:
         """Leave datagrams in the kernel's buffer; `on_waiting` is called once when there is one."""
-        if self._socket is not None:
+        if self._socket is not None and not self._stopped:
             self._socket.pause_reading()
             self._socket.when_readable(on_waiting)
 
     def stop_reading(self) -> None:
-        """Take no more datagrams; answers still go out."""
+        """Take no more datagrams, whatever becomes of the channels; answers still go out."""
+        self._stopped = True
         if self._socket is not None:
             self._socket.pause_reading()
 
@@ -98,8 +100,8 @@ class LocalPort:
         if self._socket is None:
             return dict(self.drops)
         stats = self._socket.stats
-        drops = self.drops | {f"local {reason}": count for reason, count in stats.tx_dropped.items()}
-        return drops | ({"kernel": stats.kernel_drops} if stats.kernel_drops else {})
+        refused = {f"local {reason}": count for reason, count in stats.tx_dropped.items() if count}
+        return self.drops | refused | ({"kernel": stats.kernel_drops} if stats.kernel_drops else {})
 
     def drop(self, reason: str, count: int) -> None:
         """Count dropped datagrams."""

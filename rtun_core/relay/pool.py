@@ -85,7 +85,7 @@ class PoolPolicy:
         self.lifetime, self.retry_interval = lifetime, retry_interval
         self.members: dict[TunnelId, Member] = {}
         self.attempt: Open | None = None
-        self.extra = 0  # opened on request, above what flows ask for
+        self.extra = 0  # asked for above `min`; see `ask_for_one`
         self._attempt_at = self._hold_until = 0.0
         self._timeout = OPEN_TIMEOUT
 
@@ -130,6 +130,20 @@ class PoolPolicy:
     def lost(self, channel: TunnelId) -> None:
         """The channel is gone."""
         self.members.pop(channel, None)
+
+    def start_over(self) -> None:
+        """Another agent is in use: the running attempt and its failures were about the former one."""
+        self.attempt = None
+        self._timeout, self._hold_until = OPEN_TIMEOUT, 0.0
+
+    def ask_for_one(self) -> None:
+        """Keep one channel more on request, up to `max`, also without flows, until `take_one_back`."""
+        now_wanted = max(len(self.active()), self.min + self.extra)
+        self.extra = max(self.extra, min(self.max, now_wanted + 1) - self.min)
+
+    def take_one_back(self) -> None:
+        """A channel is closed on request: one that was asked for, if there is any, is not opened again."""
+        self.extra = max(0, self.extra - 1)
 
     def drain(self, channel: TunnelId, reason: str) -> list[Action]:
         """Drain on request; the pool opens another one if it then has too few."""

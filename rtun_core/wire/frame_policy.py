@@ -78,6 +78,7 @@ class FramePolicy:
             self._next_beat = now
         self.kind = kind
         self.settled = True
+        self.received(now)
         return True
 
     def received(self, now: float) -> None:

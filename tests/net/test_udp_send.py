@@ -32,7 +32,9 @@ class WireSender:
     def __init__(self, stride):
         self.stride = stride
 
-    def load(self, data, rows, starts, lengths, names):
+    segments_refused = False
+
+    def load(self, data, rows, starts, lengths, names, *, segment=True):
         self.payloads = [
             data[row, start : start + length]
             for row, start, length in zip(rows, starts, lengths, strict=True)
