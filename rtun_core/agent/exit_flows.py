@@ -19,7 +19,7 @@ import errno
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +39,23 @@ Rows = NDArray[np.intp]
 MAX_CLOSES: Final = 2048
 """Flows that one tick closes at most; a close costs some 10 us, most of it in the kernel."""
 
+RUN: Final = 4
+"""From so many datagrams of one flow in a batch on they are sent together, fewer by a call each."""
+
 _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
+
+
+class Spans(NamedTuple):
+    """Payloads in a batch: number k is `data[rows[k], starts[k] : starts[k] + lengths[k]]`."""
+
+    data: Bytes
+    rows: Rows
+    starts: Ints
+    lengths: Ints
+
+    def take(self, which: Rows | NDArray[np.bool_]) -> Spans:
+        """Some of them, by position or by mark."""
+        return Spans(self.data, self.rows[which], self.starts[which], self.lengths[which])
 
 
 class ReturnPath(Protocol):
@@ -140,12 +156,18 @@ class ExitFlows:
     ) -> None:
         """Send `data[rows[k], starts[k] : starts[k] + lengths[k]]` to the target, as flow `flows[k]`."""
         now = self._clock()
-        for flow, members in _by_flow(flows):
-            if len(members) > 1:
-                self._uplink_run(at, flow, data, rows[members], starts[members], lengths[members], now)
-            else:
-                row, start, length = (int(column[members[0]]) for column in (rows, starts, lengths))
-                self.uplink_one(at, flow, data[row, start : start + length].tobytes(), now)
+        spans = Spans(data, rows, starts, lengths)
+        slots = self._slots(at, flows, now)
+        if int(slots.min()) < 0:
+            spans, slots = spans.take(slots >= 0), slots[slots >= 0]
+        if not len(slots):
+            return
+        self.columns.last[slots] = now
+        runs, singles = _split_runs(slots)
+        for run in runs:
+            self._uplink_run(int(slots[run[0]]), spans.take(run))
+        if len(singles):
+            self._uplink_singles(slots[singles], spans.take(singles))
 
     def uplink_one(self, at: Attachment, flow: int, payload: bytes, now: float) -> None:
         """Send one datagram to the target, as flow `flow`."""
@@ -159,19 +181,39 @@ class ExitFlows:
             columns.up_packets[slot] += 1
             columns.up_bytes[slot] += len(payload)
 
-    def _uplink_run(
-        self, at: Attachment, flow: int, data: Bytes, rows: Rows, starts: Ints, lengths: Ints, now: float
-    ) -> None:
+    def _uplink_run(self, slot: int, spans: Spans) -> None:
         """Send many datagrams of one flow."""
-        slot = self._slot(at, flow, now)
-        if isinstance(slot, str):
-            self.drops[slot] += len(rows)
-            return
         columns = self.columns
-        columns.last[slot] = now
-        sent = self._sockets.send_rows(int(columns.handle[slot]), data, rows, starts, lengths)
+        sent = self._sockets.send_rows(int(columns.handle[slot]), *spans)
         columns.up_packets[slot] += sent
-        columns.up_bytes[slot] += int(lengths.sum()) * sent // len(rows)
+        columns.up_bytes[slot] += int(spans.lengths.sum()) * sent // len(spans.rows)
+
+    def _uplink_singles(self, slots: Slots, spans: Spans) -> None:
+        """Send datagrams of many flows, few of each."""
+        columns = self.columns
+        failed = self._sockets.send_each(columns.handle[slots].tolist(), *spans)
+        lengths = spans.lengths
+        if failed:
+            sent = np.ones(len(slots), np.bool_)
+            sent[failed] = False
+            slots, lengths = slots[sent], lengths[sent]
+        np.add.at(columns.up_packets, slots, 1)
+        np.add.at(columns.up_bytes, slots, lengths)
+
+    def _slots(self, at: Attachment, flows: Words, now: float) -> Slots:
+        """The slot of each flow id, opened if need be and bound to the tunnel; -1 where there is none."""
+        get = at.scope.slots.get
+        numbers = flows.tolist()
+        slots = np.array([get(number, -1) for number in numbers], np.intp)
+        for index in np.flatnonzero(slots < 0).tolist():
+            slot = self._slot(at, numbers[index], now)
+            if isinstance(slot, str):
+                self.drops[slot] += 1
+            else:
+                slots[index] = slot
+        for slot in set(slots[self.columns.path[slots] != at.path].tolist()) - {-1}:
+            self._rebind(slot, at.path)
+        return slots
 
     def tick(self) -> None:
         """Once a second: close flows that were idle for longer than their time-out."""
@@ -336,17 +378,19 @@ def flow_id(number: int) -> FlowId:
     return FlowId(f"{number:08x}")
 
 
-def _by_flow(flows: Words) -> Iterator[tuple[int, Rows]]:
-    """The positions of each flow id, in their order."""
-    first = int(flows[0])
-    if len(flows) == 1 or bool((flows == flows[0]).all()):
-        yield first, np.arange(len(flows))
-        return
-    order = np.argsort(flows, kind="stable")
-    ordered = flows[order]
-    cuts = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
-    for part in np.split(order, cuts):
-        yield int(flows[part[0]]), part
+def _split_runs(slots: Slots) -> tuple[list[Rows], Rows]:
+    """Positions of the flows that have RUN datagrams or more, one vector each, and the other positions."""
+    if bool((slots == slots[0]).all()):
+        return [np.arange(len(slots))], np.zeros(0, np.intp)
+    order = np.argsort(slots, kind="stable")
+    ordered = slots[order]
+    edges = np.concatenate(([0], np.flatnonzero(ordered[1:] != ordered[:-1]) + 1, [len(slots)]))
+    sizes = np.diff(edges)
+    if int(sizes.max()) < RUN:
+        return [], np.arange(len(slots))
+    long = np.flatnonzero(sizes >= RUN).tolist()
+    runs = [order[edges[index] : edges[index + 1]] for index in long]
+    return runs, order[np.repeat(sizes < RUN, sizes)]
 
 
 def _by_path(paths: NDArray[np.int32]) -> Iterator[tuple[int, Rows]]:

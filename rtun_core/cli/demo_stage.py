@@ -36,7 +36,7 @@ from rtun_core.wire.signal_url import parse_signal_url
 LOOPBACK = Address("127.0.0.1", 0)
 FIRST_TUNNEL = 10.0  # seconds that the first tunnel may take
 SETTLE = 3.0  # seconds for answers still on their way at the end
-AGENTS = {"alpha": 3600.0, "beta": 3000.0}  # name -> seconds until it expires; the relay begins with alpha
+AGENTS = {"alpha": 3600.0, "beta": 3000.0}  # name -> seconds it lives on; the relay begins with alpha
 
 _LOOPBACK_ONLY = IceConfig(stun_servers=(), candidate_cidrs=(ipaddress.ip_network("127.0.0.1/32"),))
 
@@ -91,8 +91,9 @@ class DemoStage:
         await self._server.start()
         endpoint = SignalEndpoint(url=parse_signal_url(f"http://{self._server.address}"), secret=self._secret)
         for name, seconds in AGENTS.items():
+            lifetime = self.plan.seconds + seconds
             config = PubConfig(
-                endpoint=endpoint, exit=ExitConfig(ice=_LOOPBACK_ONLY), name=name, expire_in=seconds
+                endpoint=endpoint, exit=ExitConfig(ice=_LOOPBACK_ONLY), name=name, expire_in=lifetime
             )
             agent = AgentService(config, self._backstage)
             self._agents.append(agent)
@@ -128,7 +129,7 @@ class DemoStage:
                 await self._play()
                 watch.cancel()
         except ExceptionGroup as errors:
-            raise errors.exceptions[0] from None
+            raise _first(errors) from None
         return "the demo is over"
 
     async def _play(self) -> None:
@@ -209,3 +210,10 @@ class DemoStage:
         """Carry out a command on the relay."""
         assert self._relay is not None, "asked only what it handles"
         return await self._relay.handle(command)
+
+
+def _first(error: Exception) -> Exception:
+    """The first of what went wrong, out of its groups."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error

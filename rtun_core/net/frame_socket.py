@@ -69,6 +69,11 @@ class Frames(NamedTuple):
     starts: Ints
     lengths: Ints
 
+    def take(self, which: Rows | Marks) -> Frames:
+        """Some of them, by position or by mark."""
+        rows, starts, lengths = self.rows[which], self.starts[which], self.lengths[which]
+        return Frames(self.data, rows, self.flows[which], starts, lengths)
+
 
 class FrameOwner(Protocol):
     """Whom a frame socket tells. `on_lost` comes once, after the socket was closed."""

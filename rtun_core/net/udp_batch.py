@@ -85,8 +85,10 @@ class DatagramBatch:
 
     __slots__ = (
         "_lengths",
+        "_lengths_view",
         "_name_memory",
         "_truncated",
+        "_truncated_view",
         "_words",
         "count",
         "data",
@@ -109,6 +111,7 @@ class DatagramBatch:
         self._words: NDArray[np.uint64] = padded_names.view(np.uint64)[:, 0]
         self._lengths: NDArray[np.int64] = np.zeros(BATCH, np.int64)
         self._truncated: NDArray[np.bool_] = np.zeros(BATCH, np.bool_)
+        self._lengths_view, self._truncated_view = self._lengths.data, self._truncated.data
         self.ipv6 = False
         self.resize(0)
 
@@ -125,6 +128,17 @@ class DatagramBatch:
     def set_name(self, row: int, raw: bytes) -> None:
         """Write the sender's raw sockaddr of one row, for the reader."""
         self._name_memory[row * _NAME_STRIDE : row * _NAME_STRIDE + NAME_SIZE] = raw
+
+    def read_from(self, sock: socket.socket, row: int) -> None:
+        """Fill a row with the next datagram of a connected socket; its name is left as it is.
+
+        Raises OSError, BlockingIOError when none is waiting.
+        """
+        # the byte after the last column is the first of the next row's headroom, which nobody uses yet
+        start = row * STRIDE + HEADROOM
+        size = sock.recv_into(self.memory[start : start + ROOM + 1])
+        self._lengths_view[row] = min(size, ROOM)
+        self._truncated_view[row] = size > ROOM
 
     def name_keys(self) -> list[int] | list[bytes]:
         """A hashable key of each row's sender: an int on an IPv4 socket, the 28 bytes on an IPv6 one."""

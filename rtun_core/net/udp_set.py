@@ -28,6 +28,7 @@ _READY: Final = 16
 """Sockets that share one batch. Us per datagram received by 900 sockets, roughly, with 8, 16, 32, 64 of them:
 10, 11, 9, 7 for one datagram each; 5, 7, 6, 9 for five each. Sixteen also keeps a wake-up short."""
 
+_FEW: Final = 2
 _M32: Final = 0xFFFFFFFF
 
 
@@ -61,6 +62,7 @@ class UdpSocketSet:
         self._queues: dict[int, SendQueue] = {}  # only of sockets that the kernel holds up
         self._overflows: dict[int, int] = {}  # only of sockets that lost datagrams
         self._errors: dict[int, OSError] = {}
+        self._backlogged: set[int] = set()  # had more to read than their share
         self.stats = UdpStats()
 
     def __len__(self) -> int:
@@ -113,6 +115,38 @@ class UdpSocketSet:
             self._queue(handle, sock).push(bytes(payload), target, self.stats)
         return sent + len(rows) - done
 
+    def send_each(
+        self,
+        handles: list[int],
+        data: NDArray[np.uint8],
+        rows: NDArray[np.intp],
+        starts: NDArray[np.int64],
+        lengths: NDArray[np.int64],
+    ) -> list[int]:
+        """Send datagram k from socket `handles[k]`; the positions of those that were dropped and counted.
+
+        A loop with nothing in it but the system call: for many sockets with a datagram or two each.
+        """
+        dropped: list[int] = []
+        memory = data.reshape(-1).data
+        begins = (rows * data.strides[0] + starts).tolist()
+        sockets, queues = self._sockets, self._queues
+        sent = size = 0
+        for index, (handle, begin, length) in enumerate(zip(handles, begins, lengths.tolist(), strict=True)):
+            payload = memory[begin : begin + length]
+            try:
+                if handle in queues:
+                    raise BlockingIOError
+                sockets[handle].send(payload)
+            except (OSError, KeyError):
+                if not self.send(handle, payload):
+                    dropped.append(index)
+                continue
+            sent += 1
+            size += length
+        self.stats.sent(sent, size)
+        return dropped
+
     def local_address(self, handle: int) -> Address:
         """The address that the target sees as the source, before any NAT. Raises KeyError once closed."""
         return from_socket_address(self._sockets[handle].getsockname())
@@ -126,6 +160,7 @@ class UdpSocketSet:
         del self._by_fd[fd]
         self._overflows.pop(handle, None)
         self._errors.pop(handle, None)
+        self._backlogged.discard(handle)
         queue = self._queues.pop(handle, None)
         self._watching().update(fd, READ if queue is None else READ | WRITE, 0)
         if queue is not None:
@@ -168,6 +203,9 @@ class UdpSocketSet:
         return more
 
     def _receive(self, handle: int, start: int, limit: int, failed: list[tuple[int, OSError]]) -> int:
+        if limit <= _FEW and handle not in self._backlogged:
+            return self._receive_few(handle, start, limit, failed)
+        self._backlogged.discard(handle)
         count = self._io.receive(self._sockets[handle], start, limit)
         if self._io.error is not None:
             failed.append((handle, self._io.error))
@@ -176,6 +214,23 @@ class UdpSocketSet:
             self.stats.kernel_drops += (self._io.overflow - before) & _M32
             self._overflows[handle] = self._io.overflow
         return count
+
+    def _receive_few(self, handle: int, start: int, limit: int, failed: list[tuple[int, OSError]]) -> int:
+        """Read by plain calls, which are cheaper for a datagram or two: 1.9 us each instead of 4.
+
+        They do not tell of kernel drops; a socket that has more than its share is read the other way next.
+        """
+        sock = self._sockets[handle]
+        for row in range(start, start + limit):
+            try:
+                self._io.batch.read_from(sock, row)
+            except BlockingIOError:
+                return row - start
+            except OSError as error:
+                failed.append((handle, error))
+                return row - start
+        self._backlogged.add(handle)
+        return limit
 
     def _deliver(self, handles: list[int]) -> None:
         batch = self._io.batch

@@ -153,7 +153,9 @@ class Channel:
         if sent is None:
             mine.faults["unsolicited"] += 1
             return
-        self.health.sample_rtt(max(time.monotonic() - report.echo_sent_us / 1e6, 0.0))
+        now = time.monotonic()
+        self.health.answered(now)
+        self.health.sample_rtt(max(now - report.echo_sent_us / 1e6, 0.0))
         self.health.sample_counts(
             sent=sent, arrived=report.rx_frames, peer_sent=report.tx_frames, received=mine.rx_frames
         )

@@ -205,14 +205,6 @@ class ChannelPool:
             raise CommandRefused(f"tunnel {tunnel} is not in use")
         return channel
 
-    def set_limits(self, minimum: int, maximum: int) -> None:
-        """Change how many channels are kept. Raises CommandRefused."""
-        if not 0 <= minimum <= maximum or maximum < 1:
-            raise CommandRefused(
-                f"limits {minimum}..{maximum} cannot be; accepted: 0 <= min <= max, max >= 1"
-            )
-        self.policy.min, self.policy.max, self.policy.extra = minimum, maximum, 0
-
     def _start_open(self, action: Open) -> None:
         link = self.link
         assert link is not None, "the policy opens only with a link"

@@ -97,6 +97,8 @@ class RelayCommands:
                 return self._prefer(command.tunnel)
             case cmd.DrainTunnel():
                 rule, channel = self._find(command.tunnel)
+                if not channel.draining:
+                    rule.pool.policy.take_one_back()
                 rule.pool.perform(rule.pool.policy.drain(channel.id, "requested"))
                 rule.step(time.monotonic())
                 return CommandResult(text=f"tunnel {channel.id} draining, {channel.flows} flows left")
@@ -107,12 +109,15 @@ class RelayCommands:
                 return CommandResult(text=f"tunnel {channel.id} is being replaced")
             case cmd.CloseTunnel():
                 rule, channel = self._find(command.tunnel)
+                if not channel.draining:
+                    rule.pool.policy.take_one_back()
                 rule.pool.remove(channel, "closed on request")
                 rule.step(time.monotonic())
                 return CommandResult(text=f"tunnel {channel.id} closed")
         raise CommandRefused(f"{' '.join(command.words)} is not for the relay")
 
     def _open(self, rule_id: RuleId | None) -> CommandResult:
+        """Keep one tunnel more, until one is drained or closed on request or limits are set."""
         rules = self._rules_named(rule_id)
         for rule in rules:
             policy = rule.pool.policy
@@ -120,7 +125,8 @@ class RelayCommands:
                 raise CommandRefused("there is no signalling session to open a tunnel with")
             if len(policy.active()) >= policy.max:
                 raise CommandRefused(f"rule {rule.id} has its {policy.max} tunnels; see tunnel limits --max")
-            policy.extra = min(policy.max, len(policy.active()) + 1) - policy.min
+        for rule in rules:
+            rule.pool.policy.ask_for_one()
             rule.step(time.monotonic())
         return CommandResult(text=f"opening a tunnel for {', '.join(rule.id for rule in rules)}")
 
@@ -129,20 +135,18 @@ class RelayCommands:
             for rule in self._rules:
                 rule.prefer(None)
             return CommandResult(text="no tunnel is preferred")
-        rule, channel = self._find(tunnel)
+        rule, channel = self._find_taker(tunnel)
         rule.prefer(channel)
         return CommandResult(text=f"new flows prefer tunnel {channel.id}")
 
     def _limits(self, command: cmd.SetLimits) -> CommandResult:
         rules = self._rules_named(command.rule)
-        for rule in rules:
-            policy = rule.pool.policy
-            low = policy.min if command.min is None else command.min
-            high = policy.max if command.max is None else command.max
-            rule.pool.set_limits(low, high)
+        limits = [_limits_of(rule, command) for rule in rules]
+        for rule, (low, high) in zip(rules, limits, strict=True):
+            rule.pool.policy.set_limits(low, high)
             rule.step(time.monotonic())
-        policy = rules[0].pool.policy
-        return CommandResult(text=f"tunnels {policy.min}..{policy.max}")
+        text = ", ".join(f"{low}..{high}" for low, high in dict.fromkeys(limits))
+        return CommandResult(text=f"tunnels {text}")
 
     def _find(self, tunnel: TunnelId) -> tuple[RuleRelay, Channel]:
         for rule in self._rules:
@@ -150,31 +154,42 @@ class RelayCommands:
                 return rule, rule.pool.find(tunnel)
         raise CommandRefused(f"there is no tunnel {tunnel}")
 
+    def _find_taker(self, tunnel: TunnelId) -> tuple[RuleRelay, Channel]:
+        rule, channel = self._find(tunnel)
+        if channel.draining:
+            raise CommandRefused(f"tunnel {tunnel} is draining and takes no flows")
+        return rule, channel
+
     # ---- flows ----------------------------------------------------------------------------------
 
     def _move(self, command: cmd.MoveFlow) -> CommandResult:
-        moved = 0
-        for rule, rows in self._select(command.flows):
-            moved += self._move_in_rule(rule, rows, command.to)
+        """Move flows; all of them, given a tunnel, means those of its rule."""
+        selected = self._select(command.flows)
+        if command.to is not None and cmd.ALL in command.flows:
+            owner = self._find_taker(command.to)[0]
+            selected = [(rule, rows) for rule, rows in selected if rule is owner]
+        moves = [move for rule, rows in selected for move in self._plan(rule, rows, command.to)]
+        for rule, rows, channel in moves:
+            rule.move_flows(rows, channel, "requested")
+        moved = sum(len(rows) for _, rows, _ in moves)
         return CommandResult(text=f"{moved} flows moved", data={"flows": moved})
 
-    def _move_in_rule(self, rule: RuleRelay, rows: Rows, to: TunnelId | None) -> int:
-        moved = 0
-        for number in np.unique(rule.table.channel[rows]).tolist():
-            mine = rows[rule.table.channel[rows] == number]
-            target = self._destination(rule, number, to)
-            if target.number != number:
-                rule.move_flows(mine, target, "requested")
-                moved += len(mine)
-        return moved
+    def _plan(
+        self, rule: RuleRelay, rows: Rows, to: TunnelId | None
+    ) -> list[tuple[RuleRelay, Rows, Channel]]:
+        numbers = rule.table.channel[rows]
+        targets = {number: self._destination(rule, number, to) for number in np.unique(numbers).tolist()}
+        return [
+            (rule, rows[numbers == number], target)
+            for number, target in targets.items()
+            if target.number != number
+        ]
 
     def _destination(self, rule: RuleRelay, number: int, to: TunnelId | None) -> Channel:
         if to is not None:
-            owner, channel = self._find(to)
+            owner, channel = self._find_taker(to)
             if owner is not rule:
                 raise CommandRefused(f"tunnel {to} belongs to rule {owner.id}, the flow to rule {rule.id}")
-            if channel.draining:
-                raise CommandRefused(f"tunnel {to} is draining and takes no flows")
             return channel
         others = [each for each in rule.pool.usable() if each.number != number and not each.draining]
         if not others:
@@ -215,3 +230,13 @@ class RelayCommands:
             known = ", ".join(rule.id for rule in self._rules)
             raise CommandRefused(f"there is no rule {rule_id}; known: {known}")
         return rules
+
+
+def _limits_of(rule: RuleRelay, command: cmd.SetLimits) -> tuple[int, int]:
+    """The limits of a rule as the command wants them. Raises CommandRefused."""
+    policy = rule.pool.policy
+    low = policy.min if command.min is None else command.min
+    high = policy.max if command.max is None else command.max
+    if not 0 <= low <= high or high < 1:
+        raise CommandRefused(f"limits {low}..{high} cannot be; accepted: 0 <= min <= max, max >= 1")
+    return low, high

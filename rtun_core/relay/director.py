@@ -26,7 +26,7 @@ from rtun_core.events import (
     SignalConnected,
     SignalLost,
 )
-from rtun_core.model import AgentId
+from rtun_core.model import AgentId, RuleId, RuleState
 from rtun_core.net.endpoint import SignalEndpoint
 from rtun_core.net.signal_client import list_agents
 from rtun_core.relay.agent_choice import AgentPolicy, entry_id
@@ -97,7 +97,7 @@ class Director:
     async def _pause(self) -> None:
         """Sleep until the next look; the end of the session wakes at once."""
         link = self.link
-        steady = self.signal_connected and self._alive()
+        steady = self.signal_connected and (self._alive() or not any(map(_wants_tunnels, self._rules)))
         self._seeking = 0 if steady else self._seeking + 1
         seconds = POLL_STEADY if steady else min(POLL_SEEKING, POLL_FIRST * self._seeking)
         seconds *= random.uniform(0.8, 1.2)
@@ -130,7 +130,10 @@ class Director:
             await self._give_up(self.link)
         if self.link is None:
             await self._start()
-        elif not self.link.connected:
+            return
+        if self._alive():
+            self.policy.works(self.link.entry)
+        if not self.link.connected:
             await self._reconnect(self.link)
         else:
             await self._replace_in_time()
@@ -146,12 +149,12 @@ class Director:
             return True
         return all(rule.pool.failures >= GIVE_UP_FAILURES for rule in self._rules)
 
-    async def _give_up(self, link: AgentLink) -> None:
-        listed = self.policy.is_listed(link.entry)
-        reason = next((rule.pool.reason for rule in self._rules if rule.pool.reason), "it gives no tunnel")
-        if listed:
+    async def _give_up(self, link: AgentLink, reason: str = "") -> None:
+        """Let go of an agent. That one is no longer registered was told when the list said so."""
+        if self.policy.is_listed(link.entry):
+            reason = reason or next((rule.pool.reason for rule in self._rules if rule.pool.reason), "")
             self.policy.failed(link.entry, _now_ms())
-            self._bus.emit(AgentLost(agent=link.id, reason=reason))
+            self._bus.emit(AgentLost(agent=link.id, reason=reason or "it gives no tunnel"))
         self.link = self.policy.current = None
         for rule in self._rules:
             rule.use(None)
@@ -190,11 +193,15 @@ class Director:
         entry = link.entry if self.policy.is_listed(link.entry) else self.policy.find(link.entry.name)
         if entry is None:
             return
+        if entry_id(entry) != link.id:
+            self._told_expiring = False
         link.entry = self.policy.current = entry
         try:
             await link.connect()
         except SignalingError as error:
             self._signal_lost(str(error))
+            if not self._alive():
+                await self._give_up(link, str(error))
             return
         self._signal_up(link)
 
@@ -228,11 +235,11 @@ class Director:
 
     async def switch(self, entry: AgentEntry, *, force: bool) -> int:
         """Switch on request; returns how many flows moved. Raises CommandRefused."""
-        if self.link is not None and entry_id(entry) == self.link.id:
-            raise CommandRefused(f"agent {self.link.id} is in use already")
-        if self._lock.locked():
+        if self.switching is not None:
             raise CommandRefused("another agent switch is under way")
         async with self._lock:
+            if self.link is not None and entry_id(entry) == self.link.id:
+                raise CommandRefused(f"agent {self.link.id} is in use already")
             try:
                 return await self._switch(entry, "requested", force=force)
             except RtunError as error:
@@ -260,8 +267,9 @@ class Director:
         try:
             await link.connect()
             prepared = await self._prepare(link, force=force)
-        except RtunError as error:
-            self._bus.emit(AgentSwitchFailed(old=old_id, new=link.id, reason=str(error)))
+        except BaseException as error:
+            reason = str(error) or "no longer wanted"
+            self._bus.emit(AgentSwitchFailed(old=old_id, new=link.id, reason=reason))
             await link.close()
             raise
         finally:
@@ -276,25 +284,35 @@ class Director:
 
     async def _prepare(self, link: AgentLink, *, force: bool) -> list[Channel | None]:
         """A channel to the new agent for every rule; all or nothing unless forced. Raises RtunError."""
-        attempts = [rule.pool.open(link, "switch", timeout=OPEN_TIMEOUT) for rule in self._rules]
-        results = await asyncio.gather(*attempts, return_exceptions=True)
-        channels = [result if isinstance(result, Channel) else None for result in results]
-        errors = [result for result in results if isinstance(result, BaseException)]
-        foreign = [error for error in errors if not isinstance(error, RtunError)]
-        needed = [
-            channel is None and bool(rule.pool.usable())
-            for rule, channel in zip(self._rules, channels, strict=True)
-        ]
-        if foreign or not any(channels) or (any(needed) and not force):
-            for rule, channel in zip(self._rules, channels, strict=True):
-                if channel is not None:
-                    rule.pool.remove(channel, "agent switch failed")
-            raise (foreign or errors)[0]
-        rtts = [each.health.rtt for each in channels if each is not None and each.health.rtt is not None]
+        opened: dict[RuleId, Channel] = {}
+
+        async def prepare(rule: RuleRelay) -> None:
+            opened[rule.id] = await rule.pool.open(link, "switch", timeout=OPEN_TIMEOUT)
+
+        try:
+            results = await asyncio.gather(*map(prepare, self._rules), return_exceptions=True)
+            self._judge([error for error in results if error is not None], opened, force=force)
+        except BaseException:
+            for rule in self._rules:
+                if rule.id in opened:
+                    rule.pool.remove(opened[rule.id], "agent switch failed")
+            raise
+        rtts = [each.health.rtt for each in opened.values() if each.health.rtt is not None]
         if rtts:
             self.probes[link.id] = (min(rtts), time.time())
             self._bus.emit(AgentSwitchProbed(new=link.id, rtt_ms=min(rtts) * 1e3))
-        return channels
+        return [opened.get(rule.id) for rule in self._rules]
+
+    def _judge(self, errors: list[BaseException], opened: dict[RuleId, Channel], *, force: bool) -> None:
+        """Raise what stands against a switch: a bug, no channel at all, or a rule that would be cut off."""
+        foreign = [error for error in errors if not isinstance(error, RtunError)]
+        cut_off = any(rule.id not in opened and rule.pool.usable() for rule in self._rules)
+        if foreign or not opened or (cut_off and not force):
+            raise (foreign or errors)[0]
+
+
+def _wants_tunnels(rule: RuleRelay) -> bool:
+    return rule.state is RuleState.WAITING
 
 
 def _now_ms() -> int:

@@ -40,6 +40,7 @@ class ChannelHealth:
     loss_up: float | None = None
     loss_down: float | None = None
     last_rx: float = 0.0
+    last_answer: float = 0.0
     grade: Grade = Grade.GOOD
     reason: str = ""
     _good_since: float | None = None
@@ -47,11 +48,15 @@ class ChannelHealth:
     _last_counts: tuple[int, int, int, int] | None = None
 
     def __post_init__(self) -> None:
-        self.last_rx = self.opened_at
+        self.last_rx = self.last_answer = self.opened_at
 
     def received(self, now: float) -> None:
         """Something valid arrived."""
         self.last_rx = now
+
+    def answered(self, now: float) -> None:
+        """A report of ours was answered, so both ways work; what merely arrives proves one."""
+        self.last_answer = now
 
     def send_failed(self, now: float) -> None:
         """The socket refused a datagram for a reason that concerns the path."""
@@ -100,6 +105,8 @@ class ChannelHealth:
         limit = STALE_WITH_REPORTS if self.reports else STALE_WITHOUT
         if self.quiet(now) > limit:
             self._set(Grade.STALE, f"silent for {self.quiet(now):.0f} s")
+        elif self.reports and now - self.last_answer > STALE_WITH_REPORTS:
+            self._set(Grade.STALE, f"no answer for {now - self.last_answer:.0f} s")
         elif problem := self._problem(now, best_rtt):
             self._set(Grade.DEGRADED, problem)
         elif self.grade is Grade.STALE:

@@ -136,6 +136,10 @@ class PoolPolicy:
         self.attempt = None
         self._timeout, self._hold_until = OPEN_TIMEOUT, 0.0
 
+    def set_limits(self, minimum: int, maximum: int) -> None:
+        """Keep `minimum` channels without flows and `maximum` with any, and none asked for above that."""
+        self.min, self.max, self.extra = minimum, maximum, 0
+
     def ask_for_one(self) -> None:
         """Keep one channel more on request, up to `max`, also without flows, until `take_one_back`."""
         now_wanted = max(len(self.active()), self.min + self.extra)

@@ -138,7 +138,8 @@ class RelayService:
             if any(rule.pool.usable() for rule in self.rules):
                 return
             await asyncio.sleep(0.05)
-        reason = next((rule.pool.reason for rule in self.rules if rule.pool.reason), "no agent answered")
+        reasons = (self.director.signal_reason, *(rule.pool.reason for rule in self.rules))
+        reason = next(filter(None, reasons), "no agent answered")
         if self._ended is not None and not self._ended.done():
             self._ended.set_exception(NoAgentError(f"no tunnel was up within {seconds:g} s: {reason}"))
 

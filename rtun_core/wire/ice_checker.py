@@ -16,7 +16,9 @@ The caller moves datagrams and time: after each `start`, `receive` and `handle_t
 
 Old builds of the original read relay frames from the moment they have selected and end the tunnel on a
 STUN message (wire spec 9.8). So no request leaves once a pair is selected, the nomination is repeated
-only after its answer is overdue, and the first repetition of a nomination that we answered gets none.
+only after its answer is overdue, and after the selection only nominations are answered: an answer to
+one may have been lost, while the answers to plain checks are no longer of use to anyone. Repetitions
+that the peer has sent before our answer could reach it get none.
 """
 
 from __future__ import annotations
@@ -79,7 +81,8 @@ class IceChecker:
     `counters` (the caller's, if given) has an entry per reason for which a message was ignored: stun
     (malformed), credentials, priority (absent), role (the peer claims ours), unproven (nomination of an
     address that has not answered us), unmatched (answer to nothing), ignored (errors and other kinds),
-    duplicate, candidate (a remote one that cannot be checked), limit.
+    late (a plain check after the selection), duplicate, candidate (a remote one that cannot be checked),
+    limit.
     """
 
     def __init__(
@@ -111,6 +114,7 @@ class IceChecker:
         self._proven: dict[Address, float] = {}
         self._nominated: Address | None = None
         self._answered_nomination: bytes | None = None
+        self._repetitions_due = 0
         self._checks: dict[bytes, _Check] = {}
         self._responses: list[tuple[bytes, Address]] = []
         for candidate in remote.candidates:
@@ -170,16 +174,19 @@ class IceChecker:
             self._select(source)
 
     def answer_after_selection(self, data: bytes, source: Address) -> bytes | None:
-        """The answer to a STUN datagram that comes after the selection: None for all but valid requests.
+        """The answer to a STUN datagram that comes after the selection: None for all but nominations.
 
-        The first repetition of the nomination gets no answer either: the peer may have sent it before
-        it had the answer to the original, and no longer want STUN.
+        Repetitions of the nomination that the peer may have sent before it had our first answer get
+        none either: it may no longer want STUN.
         """
         message = self._parse(data)
         if message is None or message.kind != "request" or not self._is_valid_request(message, data):
             return None
-        if message.transaction_id == self._answered_nomination:
-            self._answered_nomination = None
+        if self._controlling or not message.use_candidate:
+            self.counters["late"] += 1
+            return None
+        if message.transaction_id == self._answered_nomination and self._repetitions_due:
+            self._repetitions_due -= 1
             self.counters["duplicate"] += 1
             return None
         return self._response(message, source)
@@ -255,6 +262,8 @@ class IceChecker:
             return
         self._responses.append((self._response(message, source), source))
         self._answered_nomination = message.transaction_id
+        # One repetition follows almost at once, then one every 200 ms until our answer is there.
+        self._repetitions_due = 1 + int(min(self._proven[source], _OVERDUE_LIMIT) / _RETRANSMISSION)
         self._select(source)
 
     def _on_success(self, message: StunMessage, data: bytes, source: Address, now: float) -> None:

@@ -199,7 +199,7 @@ def endpoint(url: str, secret: str = SECRET) -> SignalEndpoint:
 async def until(condition: Callable[[], Any], timeout: float = PATIENCE) -> None:
     """Wait until `condition()` holds; a bounded poll, for what no event tells."""
     async with asyncio.timeout(timeout):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - conditions are any state, not only events
             await asyncio.sleep(0.01)
 
 

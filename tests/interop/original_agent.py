@@ -90,12 +90,7 @@ class OriginalAgent:
         for ice in self._pending:
             ice.close()
         if self._packets is not None:
-            await self._packets.close()
-
-    async def send_raw(self, packet: bytes) -> None:
-        """Send a packet that no original agent would send."""
-        assert self._packets is not None
-        await self._packets.send(packet)
+            await self._packets.leave()
 
     async def _read(self, packets: Packets) -> None:
         while (data := await packets.recv()) is not None:

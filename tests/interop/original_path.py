@@ -45,7 +45,7 @@ GENERATIONS = (BASE, TAGGED9, HEAD)
 
 
 class RawUdp:
-    """A UDP socket on loopback whose datagrams go to a callback; `latency` (s) delays what it sends."""
+    """A UDP socket on loopback whose datagrams go to a callback; `latency` (s) delays both ways."""
 
     def __init__(
         self,
@@ -108,7 +108,13 @@ class RawUdp:
             except OSError as error:
                 self.on_error(error)
             else:
-                self.on_datagram(data, source)
+                self._arrived(data, source)
+
+    def _arrived(self, data: bytes, source: Address) -> None:
+        if self._latency:
+            self._loop.call_later(self._latency, lambda: self.closed or self.on_datagram(data, source))
+        else:
+            self.on_datagram(data, source)
 
 
 class Seen(NamedTuple):
@@ -130,8 +136,8 @@ class _Check:
 class OriginalIce:
     """The checker of wire spec 8.5 on one socket, and every datagram that it ever received.
 
-    `lose_answers` is how many success responses to its nomination get lost on the way to it.
-    `aggressive` is no behaviour of an original: it nominates in its first check.
+    `lose_answers` is how many success responses to its nomination get lost on the way to it; `latency`
+    is in seconds, one way.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""An original relay as a model: agent selection, the controlling ICE side, flows (wire spec 6.4, 8, 9, 10)."""
+"""An original relay as a model: agent choice, the controlling ICE side, flows (wire spec 6.4, 8 to 10)."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ class OriginalRelay:
         for tunnel in self.tunnels:
             await tunnel.finish()
         if self._packets is not None:
-            await self._packets.close()
+            await self._packets.leave()
 
     def _downlink(self, _tunnel: OriginalTunnel, flow: int, payload: bytes) -> None:
         if flow in self.answers:

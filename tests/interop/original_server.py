@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,7 +75,7 @@ class _WsServerPackets:
         message = await self._socket.receive()
         return message.data if message.type is aiohttp.WSMsgType.BINARY else None
 
-    async def close(self) -> None:
+    async def leave(self) -> None:
         await self._socket.close()
 
 
@@ -114,7 +113,7 @@ class OriginalServer:
     async def close(self) -> None:
         """End everything."""
         for session in self.history:
-            await session.packets.close()
+            await session.packets.leave()
         await self._tasks.close()
         if self._quic is not None:
             self._quic.close()
@@ -159,21 +158,24 @@ class OriginalServer:
             return
         self.json_requests.append(frame)
         request = json.loads(frame)
-        fault = "" if request["kind"] == "sessions" else wire.token_fault(self._secret, request["token"])
-        if fault:
-            return self._finish(packets, {"kind": request["kind"], "code": -1, "reason": f"unauthorized: {fault}"})
         if request["kind"] == "sessions":
-            answer = {"kind": "sessions", "code": 0, "reason": "", "sessions": self._entries()}
-            return self._finish(packets, answer)
-        if request["kind"] == "pub":
+            self._finish(packets, {"kind": "sessions", "code": 0, "reason": "", "sessions": self._entries()})
+        elif fault := wire.token_fault(self._secret, request["token"]):
+            reason = f"unauthorized: {fault}"
+            self._finish(packets, {"kind": request["kind"], "code": -1, "reason": reason})
+        elif request["kind"] == "pub":
             name = request["agent"] or wire.random_id()
             await self._say(packets, {"kind": "pub", "code": 0, "reason": "", "agent_name": name})
-            return await self._serve_agent(packets, name, request["expire_in"], request["ver"])
-        session = self._find(request["agent"], request["instance_id"])
+            await self._serve_agent(packets, name, request["expire_in"], request["ver"])
+        else:
+            await self._sub_quic(packets, self._find(request["agent"], request["instance_id"]))
+
+    async def _sub_quic(self, packets: QuicPackets, session: Session | str) -> None:
         if isinstance(session, str):
-            return self._finish(packets, {"kind": "sub", "code": -1, "reason": session})
+            self._finish(packets, {"kind": "sub", "code": -1, "reason": session})
+            return
         await self._say(packets, {"kind": "sub", "code": 0, "reason": ""})
-        return await self._bridge(packets, session)
+        await self._bridge(packets, session)
 
     async def _say(self, packets: QuicPackets, answer: dict[str, Any]) -> None:
         await packets.send(json.dumps(answer, separators=(",", ":")).encode())
@@ -235,9 +237,7 @@ class OriginalServer:
             return f"instance mismatch for agent [{name}], want [{instance}], actual [{actual}]"
         return session
 
-    async def _serve_agent(
-        self, packets: Packets, name: str, expire_in: int | None, ver: str | None
-    ) -> None:
+    async def _serve_agent(self, packets: Packets, name: str, expire_in: int | None, ver: str | None) -> None:
         now = time.time_ns() // 1_000_000
         entry = {
             "name": name,
@@ -270,5 +270,3 @@ class OriginalServer:
             else:
                 answer = await agent.request(payload)
             await packets.send(wire.packet(0, answer))
-
-

@@ -1,4 +1,4 @@
-"""Packet transports of the original programs' clients, raw: aiohttp for WebSocket, aioquic for QUIC (4, 5)."""
+"""Packet transports of the original clients: raw aiohttp and raw aioquic (wire spec 4 and 5)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from urllib.parse import urlencode, urlsplit
 
 import aiohttp
-from aioquic.asyncio import QuicConnectionProtocol
+from aioquic.asyncio.protocol import QuicConnectionProtocol
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.events import ConnectionTerminated, QuicEvent, StreamDataReceived
@@ -29,7 +29,7 @@ class Packets(Protocol):
 
     async def send(self, packet: bytes) -> None: ...
     async def recv(self) -> bytes | None: ...
-    async def close(self) -> None: ...
+    async def leave(self) -> None: ...
 
 
 class WsPackets:
@@ -47,8 +47,8 @@ class WsPackets:
         message = await self._socket.receive()
         return message.data if message.type is aiohttp.WSMsgType.BINARY else None
 
-    async def close(self) -> None:
-        """Leave."""
+    async def leave(self) -> None:
+        """End the session."""
         await self._socket.close()
         await self._session.close()
 
@@ -94,12 +94,13 @@ class QuicPackets(QuicConnectionProtocol):
             self._frames.put_nowait(None)
         return frame
 
-    async def close(self) -> None:  # type: ignore[override]  # the base class closes without waiting
-        """End the connection."""
-        super().close()
+    async def leave(self) -> None:
+        """End the connection; a client's socket goes with it."""
+        self.close()
         await self.wait_closed()
-        assert self._transport is not None
-        self._transport.close()
+        if self._quic.configuration.is_client:
+            assert self._transport is not None
+            self._transport.close()
 
     def _size(self) -> int:
         return int.from_bytes(self._buffer[:4], "big")
@@ -117,7 +118,7 @@ async def quic_connect(host: str, port: int, *, alpn: list[str] | None = None) -
         client.connect(("127.0.0.1", port))
         await asyncio.wait_for(client.wait_connected(), 10)
     except BaseException:
-        await client.close()
+        await client.leave()
         raise
     return client
 
@@ -129,7 +130,7 @@ async def ask_quic(host: str, port: int, request: Mapping[str, Any]) -> tuple[Qu
     frame = await client.recv()
     answer = None if frame is None else json.loads(frame)
     if answer is None or answer["kind"] != request["kind"] or answer["code"] != 0:
-        await client.close()
+        await client.leave()
         raise Refused("no answer" if answer is None else answer["reason"])
     return client, answer
 
@@ -169,7 +170,7 @@ async def connect_pub(
             "ver": ver,
         }
         client, answer = await ask_quic(parts.hostname, parts.port, request)
-        return client, answer["agent_name"] or agent
+        return client, str(answer["agent_name"] or agent)
     query = {"agent": agent, "token": token, "expire_in": expire_in, "ver": ver}
     packets, headers = await ask_http(url, "/pub/ws", query)
     return packets, headers["agent_name"]  # its absence is an error
@@ -201,7 +202,7 @@ async def list_agents(url: str) -> list[dict[str, Any]]:
         assert parts.hostname is not None
         assert parts.port is not None
         client, answer = await ask_quic(parts.hostname, parts.port, {"kind": "sessions"})
-        await client.close()
+        await client.leave()
         return list(answer["sessions"])
     async with aiohttp.ClientSession() as session, session.get(f"{url}/pub/sessions") as response:
         return list(await response.json())

@@ -14,6 +14,7 @@ import struct
 import time
 import zlib
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 
 Address = tuple[str, int]
 
@@ -222,9 +223,7 @@ def read_candidate(text: str) -> tuple[Address, int]:
         raise ValueError(f"bad candidate {text!r}")
     if not 0 <= int(words[1]) < 1 << 16 or not 0 <= int(words[3]) < 1 << 32:
         raise ValueError(f"number out of range in {text!r}")
-    if [part for part in words[4].split(".") if 0 <= int(part) < 256].__len__() != 4:
-        raise ValueError(f"bad address in {text!r}")
-    return (words[4], int(words[5])), int(words[3])
+    return (str(IPv4Address(words[4])), int(words[5])), int(words[3])
 
 
 # ---- relay frames (9.2, 9.3, 9.8) --------------------------------------------------------------------
@@ -233,7 +232,9 @@ LEGACY, OBFS_V1, TAGGED_9, OBFS_V2 = "legacy", "obfs-v1", "tagged-9", "obfs-v2"
 HEADER_SIZE = {LEGACY: 8, OBFS_V1: 9, TAGGED_9: 9, OBFS_V2: 10}
 
 
-def encode_frame(form: str, seed: int, flow: int, payload: bytes, nonce: int, seq: int | None = None) -> bytes:
+def encode_frame(
+    form: str, seed: int, flow: int, payload: bytes, nonce: int, seq: int | None = None
+) -> bytes:
     """One datagram of the given form."""
     if form == LEGACY:
         return flow.to_bytes(6, "big") + len(payload).to_bytes(2, "big") + payload

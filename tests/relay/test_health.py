@@ -31,6 +31,7 @@ class Link:
         self.now += 1.0
         self.carry(frames, lost_up, lost_down)
         self.health.received(self.now)
+        self.health.answered(self.now)
         self.health.sample_rtt(rtt)
         self.report()
         return self.judge(best)
@@ -67,6 +68,24 @@ def test_a_silent_channel_is_stale_sooner_where_reports_are_expected(reports, li
     assert link.silence(1) is Grade.STALE
     assert link.health.reason == f"silent for {limit + 1:.0f} s"
     assert link.health.quiet(link.now) == limit + 1
+
+
+def test_a_channel_that_is_heard_but_answers_no_report_is_stale():
+    link = Link()
+    for _ in range(6):
+        link.health.received(link.now)
+        link.silence(1)
+    assert link.changes() == ["5 STALE"]
+    assert link.health.reason == "no answer for 6 s"
+    link.second()
+    assert link.health.grade is Grade.DEGRADED
+
+
+def test_heartbeats_alone_keep_a_channel_good_where_no_reports_are_agreed():
+    link = Link(reports=False)
+    for _ in range(20):
+        link.health.received(link.now)
+        assert link.silence(3) is Grade.GOOD
 
 
 def test_a_channel_that_is_heard_again_is_no_longer_stale_and_trusted_after_five_seconds():
@@ -149,6 +168,7 @@ def test_frames_that_were_overtaken_are_made_up_for():
         late["received"] = link.counts["received"] - 2
         link.now += 1.0
         link.health.received(link.now)
+        link.health.answered(link.now)
         link.report(late)
         assert link.judge() is Grade.GOOD
     assert link.health.loss < LOSS_GOOD
@@ -313,6 +333,7 @@ def test_a_channel_that_got_a_worse_grade_keeps_it_for_five_seconds(events, repo
         match event:
             case "heard":
                 link.health.received(link.now)
+                link.health.answered(link.now)
             case "error":
                 link.health.send_failed(link.now)
             case "slow" | "fast":

@@ -309,16 +309,46 @@ def test_without_candidates_it_waits_for_the_peer():
     assert d.sends() == [("answer", C), ("check", C)]
 
 
-def test_after_the_selection_requests_are_still_answered():
+def test_after_the_selection_nominations_are_still_answered():
     d = connected_controlled()
-    answer = d.checker.answer_after_selection(d.request(), A)
+    answer = d.checker.answer_after_selection(d.request(nominate=True), A)
     assert answer is not None
     assert parse_stun(answer).mapped == A
-    assert d.checker.answer_after_selection(d.request(key="wrong"), A) is None
+    assert d.checker.answer_after_selection(d.request(nominate=True, key="wrong"), A) is None
     assert d.checker.answer_after_selection(b"\0" * 30, A) is None
     assert d.checker.answer_after_selection(answer, A) is None
-    d.checks(A)
+    d.checks(A, nominate=True)
     assert d.sends() == [("answer", A)]
+
+
+def test_after_the_selection_plain_checks_get_no_answer():
+    d = connected_controlled()
+    d.checks(A)
+    assert d.sends() == []
+    assert d.checker.counters["late"] == 1
+
+
+def test_the_controlling_side_answers_nothing_after_the_selection():
+    d = Dialogue(controlling=True)
+    d.sends()
+    d.answers(A)
+    d.sends()
+    d.answers(A)
+    assert d.checker.state == "connected"
+    d.checks(A)
+    assert d.sends() == []
+    assert d.checker.answer_after_selection(d.request(), A) is None
+
+
+def test_repetitions_that_crossed_our_answer_on_a_long_path_get_none():
+    d = Dialogue(controlling=False)
+    d.sends()
+    d.now += 0.5
+    d.answers(A)
+    nomination = d.checks(A, nominate=True)
+    d.sends()
+    answers = [d.checker.answer_after_selection(nomination, A) is not None for _ in range(4)]
+    assert answers == [False, False, False, True]
 
 
 def test_a_lost_nomination_answer_is_given_again_from_the_second_repetition():

@@ -1,0 +1,278 @@
+"""One channel: what it carries, what it measures, and how it ends."""
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from rtun_core.model import Traffic
+from rtun_core.net import frame_socket
+from rtun_core.net.udp import HEADROOM, STRIDE
+from rtun_core.relay.channel import Channel, ChannelIdentity, Stage
+from rtun_core.relay.health import Grade
+from rtun_core.wire.frame_policy import FrameTerms
+from rtun_core.wire.relay_frame import CodecKind
+from rtun_core.wire.relay_report import Ping, Pong, decode_report, encode_report
+from tests.relay.world import FakePath, until
+
+
+class Receiver:
+    def __init__(self):
+        self.got = []
+
+    def deliver_one(self, flow, payload):
+        self.got.append((flow, payload))
+
+    def deliver(self, frames):
+        for row, flow, start, length in zip(
+            frames.rows.tolist(),
+            frames.flows.tolist(),
+            frames.starts.tolist(),
+            frames.lengths.tolist(),
+            strict=True,
+        ):
+            self.got.append((flow, frames.data[row, start : start + length].tobytes()))
+
+
+@pytest.fixture
+async def make(far):
+    """Builds channels to `far`; `.receiver` and `.lost` are what they told."""
+    channels = []
+
+    def build(*, reports=False, settled=CodecKind.OBFS_V2, rtt=0.004, max_payload=0):
+        receiver, lost = Receiver(), []
+        channel = Channel(
+            ChannelIdentity("t1", 4, "r1", "alpha/1"),
+            FakePath.to(far, rtt=rtt),
+            FrameTerms(seed=77, settled=settled),
+            reports=reports,
+            max_payload=max_payload,
+            receiver=receiver,
+            on_lost=lambda channel, reason: lost.append((channel.id, reason)),
+        )
+        channel.receiver, channel.lost = receiver, lost
+        channels.append(channel)
+        channel.frames.start()
+        return channel
+
+    yield build
+    for channel in channels:
+        channel.close()
+
+
+def send_rows(channel, payloads):
+    data = np.zeros((len(payloads), STRIDE), np.uint8)
+    for row, payload in enumerate(payloads):
+        data[row, HEADROOM : HEADROOM + len(payload)] = np.frombuffer(payload, np.uint8)
+    rows = np.arange(len(payloads))
+    lengths = np.array([len(payload) for payload in payloads], np.int64)
+    channel.send(data, rows, rows.astype(np.uint64) + 10, lengths)
+
+
+def test_who_it_is(make, event_loop_policy=None):
+    """Needs no loop of its own beyond the fixture's; see the async tests for what it does."""
+
+
+async def test_a_new_channel_is_prepared_and_knows_its_path(make, far):
+    channel = make(max_payload=900)
+    assert (channel.id, channel.number, channel.rule, channel.agent) == ("t1", 4, "r1", "alpha/1")
+    assert channel.stage is Stage.PREPARED
+    assert channel.health.rtt == 0.004
+    assert channel.max_payload == 900
+    assert channel.frames.remote == far.address
+    assert not channel.draining
+    assert not channel.closed
+
+
+async def test_without_a_measured_path_there_is_no_rtt(make):
+    assert make(rtt=None).health.rtt is None
+
+
+@pytest.mark.parametrize(
+    ("stage", "draining"),
+    [(Stage.PREPARED, False), (Stage.ACTIVE, False), (Stage.DRAINING, True), (Stage.RETIRING, True)],
+)
+async def test_which_stages_drain(make, stage, draining):
+    channel = make()
+    channel.stage = stage
+    assert channel.draining is draining
+
+
+async def test_datagrams_go_up_one_by_one_and_in_batches(make, far):
+    channel = make()
+    channel.send_one(3, b"single")
+    send_rows(channel, [b"a", b"bb", b"ccc"])
+    assert await far.next_frame() == (3, b"single")
+    assert [await far.next_frame() for _ in range(3)] == [(10, b"a"), (11, b"bb"), (12, b"ccc")]
+    assert channel.traffic == Traffic(4, 12, 0, 0)
+
+
+@pytest.mark.parametrize("scalar_rows", [10, 0], ids=["one by one", "in batches"])
+async def test_answers_come_down(make, far, monkeypatch, scalar_rows):
+    monkeypatch.setattr(frame_socket, "SCALAR_ROWS", scalar_rows)
+    channel = make()
+    far.frame(7, b"yes")
+    far.frame(0)
+    far.frame(8, b"no")
+    await until(lambda: len(channel.receiver.got) == 2)
+    assert channel.receiver.got == [(7, b"yes"), (8, b"no")]
+    assert channel.traffic == Traffic(0, 0, 2, 5)
+
+
+async def test_garbage_is_counted(make, far):
+    channel = make()
+    far.send(b"xx")
+    await until(channel.drops)
+    assert channel.drops() == {"decode short": 1}
+    assert channel.faults() == {}
+
+
+# ---- reports --------------------------------------------------------------------------------------------
+
+
+async def next_report(far):
+    """The next report; heartbeats and data are left out."""
+    while True:
+        flow, payload = await far.next_frame()
+        if flow == 0:
+            return decode_report(payload)
+
+
+async def test_each_tick_pings_and_the_pong_is_a_measurement(make, far):
+    channel = make(reports=True, rtt=None)
+    loop = asyncio.get_running_loop()
+    begin = loop.time()
+    channel.tick(begin)
+    first = await next_report(far)
+    assert isinstance(first, Ping)
+    assert (first.seq, first.tx_frames) == (1, 1)  # the heartbeat of the start
+    far.frame(0, encode_report(Pong(first.seq, first.sent_us, 1, 1)))
+    await until(lambda: channel.health.rtt is not None)
+    assert 0 <= channel.health.rtt <= loop.time() - begin + 0.001
+    assert channel.health.loss_up is None
+    for _ in range(10):
+        channel.send_one(1, b"x")
+    channel.tick(loop.time())
+    second = await next_report(far)
+    assert (second.seq, second.tx_frames) == (2, 12)
+    far.frame(0, encode_report(Pong(second.seq, second.sent_us, 7, 2)))
+    await until(lambda: channel.health.loss_up)
+    assert channel.health.loss_up == pytest.approx(0.2 * 5 / 11)
+    assert channel.health.loss_down == 0
+
+
+async def test_a_pong_nobody_asked_for_is_a_fault(make, far):
+    channel = make(reports=True, rtt=None)
+    for _ in range(2):
+        far.frame(0, encode_report(Pong(99, 0, 1, 1)))
+    await until(lambda: channel.faults() == {"unsolicited": 2})
+    assert channel.health.rtt is None
+
+
+async def test_only_the_newest_pings_are_remembered(make, far):
+    channel = make(reports=True)
+    for _ in range(17):
+        channel.tick(0.0)
+    far.frame(0, encode_report(Pong(1, 0, 1, 1)))
+    await until(lambda: channel.faults() == {"unsolicited": 1})
+    far.frame(0, encode_report(Pong(2, 0, 1, 1)))
+    far.frame(5, b"after it")
+    await until(lambda: channel.receiver.got)
+    assert channel.faults() == {"unsolicited": 1}
+
+
+async def test_a_ping_is_answered(make, far):
+    make(reports=True)
+    far.frame(0, encode_report(Ping(31, 123, 1)))
+    pong = await next_report(far)
+    assert (pong.seq, pong.echo_sent_us, pong.rx_frames) == (31, 123, 1)
+
+
+async def test_without_agreed_reports_nothing_is_on_the_wire_but_frames(make, far):
+    channel = make()
+    channel.tick(0.0)
+    channel.send_one(9, b"data")
+    assert await far.next_frame() == (9, b"data")
+
+
+# ---- health ---------------------------------------------------------------------------------------------
+
+
+async def test_the_rate_is_smoothed_over_ticks(make):
+    channel = make()
+    for _ in range(10):
+        channel.send_one(1, b"x")
+    channel.tick(0.0)
+    assert channel.rate == pytest.approx(3.0)
+    channel.tick(0.0)
+    assert channel.rate == pytest.approx(2.1)
+
+
+async def test_what_arrives_is_known_to_health_at_the_tick(make, far):
+    channel = make()
+    now = asyncio.get_running_loop().time()
+    channel.health.last_rx = now - 100
+    far.frame(1, b"alive")
+    await until(lambda: channel.receiver.got)
+    channel.tick(now)
+    assert channel.health.quiet(now) < 5
+
+
+async def test_refused_sends_degrade_it(make):
+    channel = make()
+    channel.close()
+    channel.send_one(1, b"x")
+    send_rows(channel, [b"y"])
+    assert channel.health.regrade(asyncio.get_running_loop().time(), None)
+    assert (channel.health.grade, channel.health.reason) == (Grade.DEGRADED, "2 send errors")
+    assert channel.drops() == {"tunnel socket": 2}
+
+
+# ---- the end --------------------------------------------------------------------------------------------
+
+
+async def test_a_closed_port_at_the_far_end_is_told_once(make, far):
+    channel = make()
+    far.close()
+
+    def lost():
+        channel.send_one(1, b"anybody?")
+        return channel.lost
+
+    await until(lost)
+    assert channel.lost == [("t1", "the peer's port is closed")]
+    assert channel.closed
+    for _ in range(3):
+        channel.send_one(1, b"anybody?")
+        channel.tick(0.0)
+    assert len(channel.lost) == 1
+
+
+async def test_silence_ends_it_at_the_tick(make, monkeypatch):
+    channel = make()
+    monkeypatch.setattr(frame_socket.FramePolicy, "tick", lambda policy, now: frame_socket_step())
+    channel.tick(0.0)
+    assert channel.lost == [("t1", "silent")]
+
+
+def frame_socket_step():
+    from rtun_core.wire.frame_policy import Step
+
+    return Step(close="silent")
+
+
+async def test_closing_is_quiet_and_wakes_who_waits_for_the_form(make):
+    channel = make(settled=None)
+    assert not channel.frames.ready.is_set()
+    channel.close()
+    channel.close()
+    await asyncio.wait_for(channel.frames.ready.wait(), 5)
+    assert channel.closed
+    assert channel.lost == []
+
+
+async def test_the_first_frame_shows_the_form(make, far):
+    channel = make(settled=None)
+    far.frame(0)
+    await asyncio.wait_for(channel.frames.ready.wait(), 5)
+    assert channel.frames.codec_name == "obfs-v2"
