@@ -214,7 +214,7 @@ def relay(
 
     URL is that of the signalling server: https://HOST[:PORT][/PREFIX], http://... or quic://HOST:PORT.
 
-    Example: rtun relay -L 127.0.0.1:5353?to=8.8.8.8:53 -a beta https://signal.example
+    Example: rtun relay -L '127.0.0.1:5353?to=8.8.8.8:53' -a beta https://signal.example
     """
     if tui:
         raise UsageError("--tui: the console is not in this version; accepted: running without it")

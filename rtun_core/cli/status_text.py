@@ -5,7 +5,16 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Sequence
 
-from rtun_core.model import AgentView, FlowView, RuleView, SignalView, Snapshot, TunnelView
+from rtun_core.model import (
+    AgentView,
+    FlowView,
+    RuleState,
+    RuleView,
+    SignalView,
+    Snapshot,
+    TunnelState,
+    TunnelView,
+)
 
 WIDTH = 80
 TOP_FLOWS = 20
@@ -65,6 +74,7 @@ def status_text(snapshot: Snapshot) -> str:
         table(_RULES, map(_rule_row, snapshot.rules)),
         table(_AGENTS, (_agent_row(agent, snapshot.ts) for agent in snapshot.agents)),
         table(_TUNNELS, map(_tunnel_row, snapshot.tunnels)),
+        "\n".join(_troubles(snapshot)),
         table(_FLOWS, map(_flow_row, top)),
         f"{len(top)} of {len(snapshot.flows)} flows" if len(snapshot.flows) > len(top) else "",
         _counts("drops", snapshot.drops),
@@ -118,12 +128,27 @@ def _fit(cell: str, width: int, right: bool) -> str:
 
 
 def _head(snapshot: Snapshot) -> str:
+    flows = len(snapshot.flows)
     text = (
         f"rtun {snapshot.version} ({', '.join(snapshot.services)}), pid {snapshot.pid}, "
-        f"up {time_text(snapshot.uptime_s)}, {len(snapshot.flows)} flows, "
+        f"up {time_text(snapshot.uptime_s)}, {flows} flow{'' if flows == 1 else 's'}, "
         f"sent {bytes_text(snapshot.traffic.up_bytes)}, received {bytes_text(snapshot.traffic.down_bytes)}"
     )
     return "\n".join(_wrap(text.split(" ")))
+
+
+def _troubles(snapshot: Snapshot) -> Iterable[str]:
+    """Why rules wait and tunnels are degraded, a paragraph each."""
+    for rule in snapshot.rules:
+        if rule.state is RuleState.WAITING and rule.reason:
+            yield _trouble("rule", rule.id, rule.state, rule.reason)
+    for tunnel in snapshot.tunnels:
+        if tunnel.state is TunnelState.DEGRADED and tunnel.reason:
+            yield _trouble("tunnel", tunnel.id, tunnel.state, tunnel.reason)
+
+
+def _trouble(kind: str, name: str, state: str, reason: str) -> str:
+    return "\n".join(_wrap(f"{kind} {name} is {state}: {reason.translate(_CONTROLS)}".split(" ")))
 
 
 def _signal_row(signal: SignalView) -> list[str]:

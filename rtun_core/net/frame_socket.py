@@ -24,7 +24,7 @@ from rtun_core.net.udp import HEADROOM, DatagramBatch, UdpSocket
 from rtun_core.wire.address import Address
 from rtun_core.wire.frame_policy import FramePolicy, FrameTerms
 from rtun_core.wire.relay_batch import ERROR_REASONS, OK, BatchCodec, Decoded
-from rtun_core.wire.relay_frame import MAX_DATAGRAM, Frame, RelayCodec, make_codec
+from rtun_core.wire.relay_frame import MAX_DATAGRAM, CodecKind, Frame, RelayCodec, make_codec
 from rtun_core.wire.relay_report import Ping, Pong, decode_report, encode_report
 from rtun_core.wire.stun import COOKIE, is_stun
 
@@ -121,8 +121,8 @@ class FrameSocket:
         self._clock = clock
         self._policy = FramePolicy(terms, clock())
         self._codec: RelayCodec | None = None
+        self._untagged = True  # without a tag, STUN may decode: it is looked for first
         self._batch_codec: BatchCodec | None = None
-        self._nonces = np.random.default_rng()
         self._follow_policy()
 
     @property
@@ -187,7 +187,7 @@ class FrameSocket:
         if codec is None:
             self.drop("codec", len(rows))
             return 0
-        nonces = self._nonces.integers(0, 256, len(rows), np.uint8)
+        nonces = np.frombuffer(random.randbytes(len(rows)), np.uint8)
         codec.encode_headers(data, HEADROOM, rows, flows, lengths, nonces)
         starts = np.full(len(rows), HEADROOM - codec.header_size)
         sent = self._socket.send_rows(data, rows, starts, lengths + codec.header_size)
@@ -221,18 +221,16 @@ class FrameSocket:
 
     def _on_batch(self, batch: DatagramBatch) -> None:
         codec = self._batch_codec
-        if codec is None or batch.count <= SCALAR_ROWS or not self._policy.settled:
+        few = batch.count <= SCALAR_ROWS
+        if codec is None or few or not self._policy.settled or (self._untagged and _has_cookie(batch)):
             for row in range(batch.count):
                 self._take_one(batch.payload(row))
             return
-        aside = self._set_stun_aside(batch)
         decoded = codec.decode_headers(batch.data, HEADROOM, batch.lengths, batch.count)
         good = decoded.errors == OK
-        if aside is not None:
-            good &= ~aside
-        valid = int(np.count_nonzero(good))
+        valid = int(good.sum())
         if valid < batch.count:
-            self._count_errors(decoded, aside)
+            self._reject(batch, decoded)
         if valid:
             self._receive(batch, decoded, good, valid)
 
@@ -240,7 +238,7 @@ class FrameSocket:
         """A datagram alone; the first one that is a frame settles the form."""
         if self.closed:
             return
-        if is_stun(datagram):
+        if self._untagged and is_stun(datagram):
             self._answer_stun(datagram)
             return
         if not self._policy.settled:
@@ -251,7 +249,10 @@ class FrameSocket:
         try:
             frame = self._known_codec().decode(datagram)
         except RemoteProtocolError as error:
-            self.drop(f"decode {error.reason}")
+            if is_stun(datagram):
+                self._answer_stun(datagram)
+            else:
+                self.drop(f"decode {error.reason}")
             return
         self.rx_frames += 1
         self._policy.received(self._clock())
@@ -269,19 +270,14 @@ class FrameSocket:
             self.received_bytes += size
             self._owner.on_frame(frame.flow, frame.payload)
 
-    def _set_stun_aside(self, batch: DatagramBatch) -> Marks | None:
-        """Answer STUN; marks of the rows that were, None when there were none."""
-        cookies = np.ascontiguousarray(batch.data[: batch.count, HEADROOM + 4 : HEADROOM + 8])
-        suspects = np.flatnonzero(cookies.view(np.uint32)[:, 0] == _COOKIE)
-        if not len(suspects):
-            return None
-        aside = np.zeros(batch.count, np.bool_)
-        for row in suspects.tolist():
+    def _reject(self, batch: DatagramBatch, decoded: Decoded) -> None:
+        """Answer what is STUN, count what is nothing. With a tag, nothing that is STUN is a frame as well."""
+        for row in np.flatnonzero(decoded.errors != OK).tolist():
             datagram = batch.payload(row)
             if is_stun(datagram):
-                aside[row] = True
                 self._answer_stun(datagram)
-        return aside
+            else:
+                self.drop(f"decode {ERROR_REASONS[decoded.errors[row]]}")
 
     def _answer_stun(self, datagram: bytes) -> None:
         answer = self._path.responder(datagram, self.remote)
@@ -329,12 +325,6 @@ class FrameSocket:
             return
         self._owner.on_report(report)
 
-    def _count_errors(self, decoded: Decoded, aside: Marks | None) -> None:
-        errors = decoded.errors if aside is None else decoded.errors[~aside]
-        for code, count in enumerate(np.bincount(errors).tolist()):
-            if code != OK and count:
-                self.drop(f"decode {ERROR_REASONS[code]}", count)
-
     def _follow_policy(self) -> None:
         """Use the frame form that the policy has come to."""
         kind = self._policy.kind
@@ -342,6 +332,7 @@ class FrameSocket:
             return
         self._codec = make_codec(kind, self._seed)
         self._batch_codec = BatchCodec(self._codec)
+        self._untagged = kind is CodecKind.OBFS_V1
         self.max_payload = min(self._asked or self._codec.max_payload, self._codec.max_payload)
         self.ready.set()
 
@@ -355,3 +346,9 @@ class FrameSocket:
         if not self.closed:
             self.close()
             self._owner.on_lost(reason)
+
+
+def _has_cookie(batch: DatagramBatch) -> bool:
+    """Whether any row carries STUN's magic cookie."""
+    cookies = np.ascontiguousarray(batch.data[: batch.count, HEADROOM + 4 : HEADROOM + 8])
+    return bool((cookies.view(np.uint32) == _COOKIE).any())

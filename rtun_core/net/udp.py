@@ -239,23 +239,23 @@ class UdpSocket:
         if not events:
             self._watch = None
 
-    def _ready(self, events: int) -> bool:
+    def _ready(self, events: int) -> int:
         if self._queue is not None and events != READ:
             self._flush(self._queue)
         if not self._events & READ or events == WRITE:
-            return False
+            return 0
         if self._on_readable is not None:
             callback = self._on_readable
             self.pause_reading()
             guard(self._loop, "UDP readability callback", callback)
-            return False
+            return 0
         count = self._io.receive(self._sock, 0, BATCH)
         error = self._io.error
         if count:
             self._deliver(count)
         if error is not None:
             self._report(error)
-        return count == BATCH
+        return count
 
     def _deliver(self, count: int) -> None:
         batch = self._io.batch

@@ -41,23 +41,29 @@ class Runs:
 def find_runs(lengths: NDArray[np.int64], names: NDArray[np.uint8] | None) -> Runs | None:
     """The runs of equal length and destination; None where sending them so would not pay."""
     total = len(lengths)
-    differs = lengths[1:] != lengths[:-1]
-    if names is not None:
-        differs |= (names[1:] != names[:-1]).any(axis=1)
-    bounds = np.flatnonzero(differs) + 1
-    if (len(bounds) + 1) * WORTHWHILE > total:
+    sizes = lengths.tolist()
+    uniform = names is None and sizes.count(sizes[0]) == total
+    edges = [0, total] if uniform else _edges(lengths, names)
+    if (len(edges) - 1) * WORTHWHILE > total:
         return None
     starts: list[int] = []
     counts: list[int] = []
-    edges = [0, *bounds.tolist(), total]
     for first, last in itertools.pairwise(edges):
-        length = int(lengths[first])
+        length = sizes[first]
         # Empty datagrams have no segments: a run of them would arrive as one.
         most = max(1, min(MAX_SEGMENTS, MAX_BYTES // length)) if length else 1
         for start in range(first, last, most):
             starts.append(start)
             counts.append(min(most, last - start))
     return Runs(starts, counts)
+
+
+def _edges(lengths: NDArray[np.int64], names: NDArray[np.uint8] | None) -> list[int]:
+    """Where a datagram differs from the one before it in size or destination, and both ends."""
+    differs = lengths[1:] != lengths[:-1]
+    if names is not None:
+        differs |= (names[1:] != names[:-1]).any(axis=1)
+    return [0, *(np.flatnonzero(differs) + 1).tolist(), len(lengths)]
 
 
 def control_messages(count: int) -> NDArray[np.uint8]:

@@ -180,8 +180,8 @@ class UdpSocketSet:
             self._watch = make_watch(self._loop, self._serve, _READY, portable=self._portable)
         return self._watch
 
-    def _serve(self, ready: Ready) -> bool:
-        """Serve sockets that are ready, one batch for all. Whether more may be waiting."""
+    def _serve(self, ready: Ready) -> int:
+        """Serve sockets that are ready, one batch for all; see `Serve`."""
         share = BATCH // len(ready)
         more = len(ready) == BATCH
         handles: list[int] = []
@@ -200,7 +200,7 @@ class UdpSocketSet:
             self._deliver(handles)
         for handle, error in failed:
             self._report(handle, error)
-        return more
+        return BATCH if more else len(handles)
 
     def _receive(self, handle: int, start: int, limit: int, failed: list[tuple[int, OSError]]) -> int:
         if limit <= _FEW and handle not in self._backlogged:

@@ -10,8 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import select
+import time
 from collections.abc import Callable
 from typing import Final, Protocol
+
+from rtun_core.net.udp_batch import BATCH
+from rtun_core.net.udp_pace import Pace
 
 READ: Final = 1  # EPOLLIN
 WRITE: Final = 4  # EPOLLOUT
@@ -24,8 +28,8 @@ _SHARED_READY = 8  # sockets served in one round; the kernel rotates among those
 Ready = list[tuple[int, int]]
 """File descriptors and what they are ready for: READ, WRITE, or an error condition, which reading tells."""
 
-Serve = Callable[[Ready], bool]
-"""Serves what is ready, one batch per socket; whether more may be waiting."""
+Serve = Callable[[Ready], int]
+"""Serves what is ready, one batch per socket. How many datagrams were read; BATCH or more: more may wait."""
 
 
 class Watch(Protocol):
@@ -46,6 +50,7 @@ class EpollWatch:
         self._serve = serve
         self._ready_limit = ready_limit
         self._epoll = select.epoll()
+        self._pace = Pace()
         loop.add_reader(self._epoll.fileno(), self._wake)
 
     def update(self, fd: int, old: int, new: int) -> None:
@@ -68,7 +73,16 @@ class EpollWatch:
         # level-triggered all the way: what is left over wakes the loop again
         for _ in range(MAX_ROUNDS):
             ready = self._epoll.poll(0, self._ready_limit)
-            if not ready or not self._serve(ready) or self._epoll.closed:
+            if not ready:
+                return
+            count = self._serve(ready)
+            if self._epoll.closed:
+                return
+            pause = self._pace.pause(count, time.monotonic())
+            if pause:
+                # The loop stands still, for less than a millisecond in all; its timers are no finer.
+                time.sleep(pause)
+            elif count < BATCH:
                 return
 
 
@@ -95,7 +109,7 @@ class SelectorWatch:
 
     def _wake(self, ready: Ready) -> None:
         for _ in range(MAX_ROUNDS):
-            if not self._serve(ready):
+            if self._serve(ready) < BATCH:
                 return
 
 
@@ -105,10 +119,10 @@ class SharedWatch:
     def __init__(self, loop: asyncio.AbstractEventLoop, *, portable: bool) -> None:
         self._key = (loop, portable)
         self._watch = make_watch(loop, self._serve, _SHARED_READY, portable=portable)
-        self._callbacks: dict[int, Callable[[int], bool]] = {}
+        self._callbacks: dict[int, Callable[[int], int]] = {}
 
-    def update(self, fd: int, old: int, new: int, callback: Callable[[int], bool]) -> None:
-        """As `Watch.update`; `callback` gets what the socket is ready for, and says whether more may wait."""
+    def update(self, fd: int, old: int, new: int, callback: Callable[[int], int]) -> None:
+        """As `Watch.update`; `callback` gets what the socket is ready for, and counts as `Serve`."""
         self._watch.update(fd, old, new)
         if new:
             self._callbacks[fd] = callback
@@ -118,13 +132,13 @@ class SharedWatch:
             del _shared[self._key]
             self._watch.close()
 
-    def _serve(self, ready: Ready) -> bool:
-        more = len(ready) == _SHARED_READY
+    def _serve(self, ready: Ready) -> int:
+        total = BATCH if len(ready) == _SHARED_READY else 0
         for fd, events in ready:
             callback = self._callbacks.get(fd)
-            if callback is not None and callback(events):
-                more = True
-        return more
+            if callback is not None:
+                total += callback(events)
+        return total
 
 
 _shared: dict[tuple[asyncio.AbstractEventLoop, bool], SharedWatch] = {}

@@ -105,7 +105,8 @@ class Director:
             await asyncio.sleep(seconds)
             return
         try:
-            await asyncio.wait_for(link.wait_lost(), seconds)
+            async with asyncio.timeout(seconds):
+                await link.wait_lost()
         except TimeoutError:
             return
         if link is self.link:

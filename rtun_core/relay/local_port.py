@@ -180,11 +180,11 @@ class LocalPort:
 
     def _admissible(self, batch: DatagramBatch) -> Rows:
         """Indexes of the datagrams that may be relayed at all: not empty, not too large."""
-        lengths = batch.lengths[: batch.count]
-        oversize = (lengths > self.max_payload) | batch.truncated[: batch.count]
-        empty = lengths == 0
-        if not oversize.any() and not empty.any():
+        lengths = batch.lengths
+        if lengths.min() > 0 and lengths.max() <= self.max_payload and not batch.truncated.any():
             return np.arange(batch.count)
+        empty = lengths == 0
+        oversize = (lengths > self.max_payload) | batch.truncated
         self.drop("oversize", int(np.count_nonzero(oversize)))
         self.drop("empty", int(np.count_nonzero(empty)))
         return np.nonzero(~oversize & ~empty)[0]

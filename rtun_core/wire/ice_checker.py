@@ -18,7 +18,8 @@ Old builds of the original read relay frames from the moment they have selected 
 STUN message (wire spec 9.8). So no request leaves once a pair is selected, the nomination is repeated
 only after its answer is overdue, and after the selection only nominations are answered: an answer to
 one may have been lost, while the answers to plain checks are no longer of use to anyone. Repetitions
-that the peer has sent before our answer could reach it get none.
+that the peer has sent before our answer could reach it get none; nor do repeated plain checks while our
+nomination is on its way, since their answers would arrive behind it.
 """
 
 from __future__ import annotations
@@ -65,7 +66,10 @@ class IceParams(NamedTuple):
 
 @dataclass(slots=True)
 class _Check:
-    """A request in flight; `due` is when it is sent next, `first_sent` None until it was sent once."""
+    """A request in flight; `due` is when it is sent next, `first_sent` None until it was sent once.
+
+    `repeated` tells that it was sent again, for want of an answer.
+    """
 
     data: bytes
     target: Address
@@ -73,6 +77,7 @@ class _Check:
     due: float
     interval: float
     first_sent: float | None = None
+    repeated: bool = False
 
 
 class IceChecker:
@@ -113,6 +118,7 @@ class IceChecker:
         self._learned = 0
         self._proven: dict[Address, float] = {}
         self._nominated: Address | None = None
+        self._answered_check: dict[Address, bytes] = {}  # the last one of each candidate
         self._answered_nomination: bytes | None = None
         self._repetitions_due = 0
         self._checks: dict[bytes, _Check] = {}
@@ -252,9 +258,20 @@ class IceChecker:
         if message.use_candidate and not self._controlling:
             self._on_nomination(message, source)
             return
+        if self._is_overtaken(message, source):
+            self.counters["duplicate"] += 1
+            return
         self._responses.append((self._response(message, source), source))
         assert message.priority is not None
         self._learn(source, message.priority, now)
+        if source in self._priorities:
+            self._answered_check[source] = message.transaction_id
+
+    def _is_overtaken(self, message: StunMessage, source: Address) -> bool:
+        """Whether a check that we answered comes again while our first nomination has yet to be answered."""
+        if source != self._nominated or self._answered_check.get(source) != message.transaction_id:
+            return False
+        return any(check.nomination and not check.repeated for check in self._checks.values())
 
     def _on_nomination(self, message: StunMessage, source: Address) -> None:
         if source not in self._proven:
@@ -315,6 +332,8 @@ class IceChecker:
     def _sent(self, check: _Check, now: float) -> None:
         if check.first_sent is None:
             check.first_sent = now
+        else:
+            check.repeated = True
         check.due = now + check.interval
         check.interval = _RETRANSMISSION
 

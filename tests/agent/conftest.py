@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from rtun_core.agent import exit_flows, exit_tunnel
+from rtun_core.agent import exit_flows
+from rtun_core.agent.codec_terms import CodecTerms
 from rtun_core.agent.exit_flows import ExitFlows
 from rtun_core.agent.exit_tunnel import ExitTunnel, TunnelTerms
-from rtun_core.agent.codec_terms import CodecTerms
 from rtun_core.model import TunnelId
+from rtun_core.net import frame_socket
 from rtun_core.net.udp import UdpSocket
 from rtun_core.wire.address import Address
 from rtun_core.wire.relay_frame import CodecKind, RelayCodec, default_kind
@@ -206,7 +207,7 @@ class Exit:
 @pytest.fixture(params=[10, 0], ids=["one by one", "in batches"])
 def both_ways(request, monkeypatch):
     """Run a test with both forms of the packet path: few datagrams go one by one, or none do."""
-    for module in (exit_flows, exit_tunnel):
+    for module in (exit_flows, frame_socket):
         monkeypatch.setattr(module, "SCALAR_ROWS", request.param)
 
 

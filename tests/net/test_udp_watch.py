@@ -5,6 +5,7 @@ import socket
 import pytest
 
 from rtun_core.net import udp_watch
+from rtun_core.net.udp_batch import BATCH
 from rtun_core.net.udp_watch import READ, WRITE, make_watch, shared_watch
 
 needs_epoll = pytest.mark.skipif(not hasattr(select, "epoll"), reason="no epoll here")
@@ -35,7 +36,7 @@ class Served:
             if events & READ:
                 self.sock.recv(100)
             self.events.put_nowait(events)
-        return False
+        return 0
 
     async def next(self):
         return await asyncio.wait_for(self.events.get(), 10)
@@ -73,7 +74,7 @@ async def test_single_sockets_share_a_watch(pair, portable):
         def ready(events):
             sockets[fd].recv(100)
             told.put_nowait(fd)
-            return False
+            return 1
 
         return ready
 
@@ -102,9 +103,9 @@ async def test_a_busy_socket_is_served_a_bounded_number_of_times(pair, portable)
         if at_turn:
             watch.update(first.fileno(), READ, 0)
             done.set()
-            return False
+            return 0
         calls.append(ready)
-        return True
+        return BATCH
 
     watch = make_watch(loop, serve, 8, portable=portable)
     watch.update(first.fileno(), 0, READ)

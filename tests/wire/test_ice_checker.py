@@ -340,6 +340,29 @@ def test_the_controlling_side_answers_nothing_after_the_selection():
     assert d.checker.answer_after_selection(d.request(), A) is None
 
 
+def test_a_repeated_check_is_not_answered_behind_our_nomination():
+    d = Dialogue(controlling=True)
+    d.sends()
+    again = d.checks(A)
+    d.answers(A)
+    assert d.sends() == [("answer", A), ("nomination", A)]
+    d.checker.receive(again, A, d.now)
+    assert d.sends() == []
+    d.checks(A)
+    assert d.sends() == [("answer", A)]
+
+
+def test_a_repeated_check_is_answered_when_our_nomination_is_overdue():
+    d = Dialogue(controlling=True)
+    d.sends()
+    again = d.checks(A)
+    d.answers(A)
+    d.sends()
+    assert ("nomination", A) in d.wait(0.3)
+    d.checker.receive(again, A, d.now)
+    assert ("answer", A) in d.sends()
+
+
 def test_repetitions_that_crossed_our_answer_on_a_long_path_get_none():
     d = Dialogue(controlling=False)
     d.sends()
