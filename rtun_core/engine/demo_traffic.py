@@ -110,7 +110,8 @@ class DemoTraffic:
         self._settled.clear()
         if self._missing:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._settled.wait(), seconds)
+                async with asyncio.timeout(seconds):
+                    await self._settled.wait()
         answered = self._sent - len(self._missing)
         return TrafficReport(self._sent, answered, self._wrong, self._twice, sorted(self._rtts))
 

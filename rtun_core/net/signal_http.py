@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from types import SimpleNamespace
 
 import aiohttp
+import yarl
 
 from rtun_core.errors import RemoteProtocolError, SignalingError, Unauthorized
 from rtun_core.net.endpoint import SignalEndpoint
@@ -23,7 +24,7 @@ _MAX_TEXT = 1024
 
 async def fetch_agents(endpoint: SignalEndpoint, timeout: float) -> list[AgentEntry]:
     """GET the list of agents. Raises SignalingError."""
-    url = endpoint.url.endpoint("/pub/sessions", {})
+    url = _as_written(endpoint.url.endpoint("/pub/sessions", {}))
     async with (
         bounded(endpoint, timeout),
         _sentences(endpoint),
@@ -51,7 +52,7 @@ async def connect(
     try:
         async with bounded(endpoint, timeout), _sentences(endpoint, refusal):
             socket = await session.ws_connect(
-                endpoint.url.ws_endpoint(path, params), max_msg_size=MAX_PACKET + 1, compress=0
+                _as_written(endpoint.url.ws_endpoint(path, params)), max_msg_size=MAX_PACKET + 1, compress=0
             )
     except BaseException:
         await session.close()
@@ -152,3 +153,8 @@ def _text(body: bytes) -> str:
     """The printable first line of a body."""
     lines = body[:_MAX_TEXT].decode("utf-8", "replace").strip().splitlines()
     return "".join(filter(str.isprintable, lines[0])) if lines else ""
+
+
+def _as_written(url: str) -> yarl.URL:
+    """The URL with its escapes left alone: aiohttp would undo the `%2F` of tokens (wire spec 3.3)."""
+    return yarl.URL(url, encoded=True)

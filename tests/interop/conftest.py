@@ -160,15 +160,12 @@ class Stage:
         self._exits.push_async_callback(agent.close)
         return await agent.start(url, SECRET)
 
-    async def original_relay(
-        self, url: str, target: Target | str, *, start: bool = True, **options: Any
-    ) -> OriginalRelay:
-        """A model of an original relay with its first tunnel, or only attached."""
+    async def original_relay(self, url: str, target: Target | str, **options: Any) -> OriginalRelay:
+        """A model of an original relay with its first tunnel."""
         address = target if isinstance(target, str) else target.address
         relay = OriginalRelay(address, **options)
         self._exits.push_async_callback(relay.close)
-        await (relay.start(url, SECRET) if start else relay.attach(url, SECRET))
-        return relay
+        return await relay.start(url, SECRET)
 
     def target(self) -> Target:
         """An echo."""
