@@ -238,7 +238,7 @@ class FrameSocket:
         """A datagram alone; the first one that is a frame settles the form."""
         if self.closed:
             return
-        if self._untagged and is_stun(datagram):
+        if (self._untagged or not self._policy.settled) and is_stun(datagram):
             self._answer_stun(datagram)
             return
         if not self._policy.settled:
