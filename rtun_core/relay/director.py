@@ -191,6 +191,7 @@ class Director:
 
     async def _reconnect(self, link: AgentLink) -> None:
         """Signalling came back: find the same agent, perhaps registered anew, behind the live channels."""
+        self._signal_lost(link.why_lost)
         entry = link.entry if self.policy.is_listed(link.entry) else self.policy.find(link.entry.name)
         if entry is None:
             return

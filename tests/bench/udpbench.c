@@ -12,6 +12,7 @@
  *   --burst N   datagrams that one flow sends in one go (64 with one flow, else 1)
  *   --stdin     gen, blast: instead of one run, a run for each input line "RATE SECONDS SIZE [BURST]"
  *   --wait T    clients, blast: seconds to wait for registrations (20)
+ *   --from P    ping: the source port, so that it is the flow of an earlier ping
  *
  * A mode that listens prints {"ready":true,"port":P} first (PORT 0: the system chooses). Each mode prints
  * one JSON line at its end, and after each run; sink, clients and fwd also for each input line ("?": the
@@ -39,9 +40,11 @@
 #define BATCH 64
 #define MAX_SIZE 9000
 #define MAX_FLOWS (1 << 17)
-#define FLOWS_PER_ADDRESS 20000 /* further flows come from 127.0.0.2 and so on: ports are few */
+#define FIRST_PORT 12000
+#define FLOWS_PER_ADDRESS 20000 /* further flows come from another loopback address: ports are few */
 #define BUFFER (4 << 20)
 #define TICK_NS 1000000
+#define MAX_SECONDS 600
 #define DATA 0x64617461u
 #define REGISTER 0x72656769u
 
@@ -59,9 +62,9 @@ struct counts {
 static volatile sig_atomic_t stopping;
 static int has_input; /* somebody steers us through a pipe */
 static struct {
-	int flows, size, burst, from_stdin;
+	int flows, size, burst, from_stdin, from;
 	double rate, seconds, wait;
-} opt = {1, 1200, 0, 0, 0, 2, 20};
+} opt = {1, 1200, 0, 0, 0, 0, 2, 20};
 
 static uint8_t buffers[BATCH][MAX_SIZE];
 static struct iovec vectors[BATCH];
@@ -141,13 +144,23 @@ static int listening(const char *port)
 	return s;
 }
 
-static int connected(struct sockaddr_in to, int flow, int large)
+static int connected(struct sockaddr_in to, int large)
 {
 	int s = new_socket(large);
-	struct sockaddr_in from = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK + flow / FLOWS_PER_ADDRESS)};
-	if (flow >= FLOWS_PER_ADDRESS && bind(s, (void *)&from, sizeof from)) die("bind");
 	if (connect(s, (void *)&to, sizeof to)) die("connect");
 	return s;
+}
+
+/* Ports below the range that the system gives out: that one has to last for the flows of the agent. */
+static void bind_flow(int s, int flow)
+{
+	struct sockaddr_in from = {.sin_family = AF_INET};
+	uint32_t own = 0x7f400001u + (getpid() % 4096 << 8);
+	from.sin_addr.s_addr = htonl(own + flow / FLOWS_PER_ADDRESS);
+	from.sin_port = htons(FIRST_PORT + flow % FLOWS_PER_ADDRESS);
+	if (!bind(s, (void *)&from, sizeof from)) return;
+	from.sin_port = 0; /* taken by somebody */
+	if (bind(s, (void *)&from, sizeof from)) die("bind");
 }
 
 static void open_flows(const char *to)
@@ -157,7 +170,12 @@ static void open_flows(const char *to)
 	limit.rlim_cur = limit.rlim_max;
 	setrlimit(RLIMIT_NOFILE, &limit);
 	sockets = calloc(opt.flows, sizeof *sockets);
-	for (int i = 0; i < opt.flows; i++) sockets[i] = connected(address(to), i, opt.flows <= 64);
+	struct sockaddr_in peer = address(to);
+	for (int i = 0; i < opt.flows; i++) {
+		sockets[i] = new_socket(opt.flows <= 64);
+		bind_flow(sockets[i], i);
+		if (connect(sockets[i], (void *)&peer, sizeof peer)) die("connect");
+	}
 }
 
 static void prepare(int size, int named)
@@ -503,7 +521,7 @@ static void fwd(const char *port, const char *target)
 	static uint8_t data[65536];
 	struct sockaddr_in client = {0};
 	socklen_t length;
-	int up = connected(address(target), 0, 1), local = listening(port);
+	int up = connected(address(target), 1), local = listening(port);
 	struct pollfd ready[3] = {{.fd = local, .events = POLLIN}, {.fd = up, .events = POLLIN}, {.fd = has_input ? 0 : -1, .events = POLLIN}};
 	start_clock();
 	while (!stopping) {
@@ -526,13 +544,21 @@ static void fwd(const char *port, const char *target)
 	print_forwarded();
 }
 
+static uint64_t echoed;
+
+static void print_echoed(void)
+{
+	printf("{\"echoed\":%lu,", echoed);
+	end_line();
+	echoed = 0;
+}
+
 static void echo(const char *port)
 {
 	static uint8_t data[65536];
 	struct sockaddr_in from;
 	int s = listening(port);
 	struct pollfd ready[2] = {{.fd = s, .events = POLLIN}, {.fd = has_input ? 0 : -1, .events = POLLIN}};
-	uint64_t echoed = 0;
 	start_clock();
 	while (!stopping) {
 		if (ppoll(ready, 2, &(struct timespec){0, 200000000}, NULL) <= 0) continue;
@@ -542,10 +568,9 @@ static void echo(const char *port)
 			if (n < 0) break;
 			echoed += sendto(s, data, n, MSG_DONTWAIT, (void *)&from, length) >= 0;
 		}
-		if (ready[1].revents && !obey_line(print_counts)) break;
+		if (ready[1].revents && !obey_line(print_echoed)) break;
 	}
-	printf("{\"echoed\":%lu,", echoed);
-	end_line();
+	print_echoed();
 }
 
 static int by_size(const void *a, const void *b)
@@ -562,10 +587,14 @@ static void ping(const char *to)
 	uint32_t *times = calloc(most, sizeof *times);
 	struct pollfd ready = {.events = POLLIN};
 	struct head h = {.kind = DATA};
+	static uint32_t worst[MAX_SECONDS];
 	prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
 	if (opt.size < (int)sizeof h) opt.size = sizeof h;
 	if (opt.size > MAX_SIZE) opt.size = MAX_SIZE;
-	ready.fd = connected(address(to), 0, 1);
+	struct sockaddr_in peer = address(to), from = {.sin_family = AF_INET, .sin_port = htons(opt.from), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	ready.fd = new_socket(1);
+	if (bind(ready.fd, (void *)&from, sizeof from)) die("bind");
+	if (connect(ready.fd, (void *)&peer, sizeof peer)) die("connect");
 	start_clock();
 	for (next = begin_ns; !stopping && (sent < most || now_ns() < next + 500000000);) {
 		uint64_t now = now_ns();
@@ -581,13 +610,18 @@ static void ping(const char *to)
 		ppoll(&ready, 1, &(struct timespec){left / 1000000000, left % 1000000000}, NULL);
 		while (recv(ready.fd, buffers[1], MAX_SIZE, MSG_DONTWAIT) >= (ssize_t)sizeof h) {
 			struct head *back = (void *)buffers[1];
-			if (back->kind == DATA && count < most) times[count++] = now_ns() - back->ns;
+			if (back->kind != DATA || count == most) continue;
+			uint32_t took = times[count++] = now_ns() - back->ns, second = (back->ns - begin_ns) / 1000000000;
+			if (second < MAX_SECONDS && took > worst[second]) worst[second] = took;
 		}
 	}
 	qsort(times, count, sizeof *times, by_size);
 #define AT(share) (count ? times[(uint64_t)((count - 1) * (share))] / 1e3 : 0.0)
 	printf("{\"sent\":%lu,\"received\":%lu,\"p50_us\":%.1f,\"p90_us\":%.1f,\"p99_us\":%.1f,\"p999_us\":%.1f,\"max_us\":%.1f,", sent, count,
 		AT(0.5), AT(0.9), AT(0.99), AT(0.999), AT(1.0));
+	printf("\"worst_us\":["); /* of each second */
+	for (int i = 0; i < opt.seconds && i < MAX_SECONDS; i++) printf("%s%.1f", i ? "," : "", worst[i] / 1e3);
+	printf("],");
 	end_line();
 }
 
@@ -602,6 +636,7 @@ static void options(int argc, char **argv)
 		else if (!strcmp(name, "--burst")) opt.burst = atoi(value);
 		else if (!strcmp(name, "--rate")) opt.rate = atof(value);
 		else if (!strcmp(name, "--seconds")) opt.seconds = atof(value);
+		else if (!strcmp(name, "--from")) opt.from = atoi(value);
 		else if (!strcmp(name, "--wait")) opt.wait = atof(value);
 		else { fprintf(stderr, "unknown option: %s\n", name); exit(2); }
 	}
@@ -619,6 +654,7 @@ int main(int argc, char **argv)
 	has_input = !fstat(0, &input) && S_ISFIFO(input.st_mode);
 	seen = calloc(MAX_FLOWS, sizeof *seen);
 	numbers = calloc(MAX_FLOWS, sizeof *numbers);
+	for (int i = 0; i < MAX_FLOWS; i++) numbers[i] = now_ns(); /* larger than those of a process before us */
 	if (argc > 3 + is_fwd) options(argc - 3 - is_fwd, argv + 3 + is_fwd);
 	if (is_fwd && argc > 3) fwd(argv[2], argv[3]);
 	else if (!strcmp(mode, "sink")) sink(argv[2]);

@@ -1,3 +1,4 @@
+import msgspec
 import pytest
 
 from rtun_core.cli.status_text import TOP_FLOWS, WIDTH, biggest, bytes_text, status_text, table, time_text
@@ -92,7 +93,7 @@ def snapshot(flows=(), wide=""):
 def test_the_whole_page():
     assert status_text(snapshot([flow(0xA1F3C2, 1_440_000_000)])) == "\n".join(
         [
-            "rtun 0.1.0 (relay), pid 17, up 3h12m, 1 flows, sent 10 B, received 20.0 kB",
+            "rtun 0.1.0 (relay), pid 17, up 3h12m, 1 flow, sent 10 B, received 20.0 kB",
             "",
             "SIGNALLING                                       STATE       REASON",
             "quic://a.example:8888                            connected",
@@ -113,6 +114,16 @@ def test_the_whole_page():
             "drops: oversize 3",
         ]
     )
+
+
+def test_the_reasons_of_what_waits_or_is_degraded():
+    before = snapshot()
+    rule = msgspec.structs.replace(before.rules[0], state=RuleState.WAITING, reason="no\x1bagent " * 12)
+    tunnel = msgspec.structs.replace(before.tunnels[0], reason="loss 4.2%")
+    text = status_text(msgspec.structs.replace(before, rules=(rule,), tunnels=(tunnel,)))
+    assert "\n\nrule r1 is waiting: no?agent no?agent" in text
+    assert "\ntunnel t5 is degraded: loss 4.2%\n" in text
+    assert max(map(len, text.splitlines())) <= WIDTH
 
 
 def test_no_line_is_wider_than_a_terminal():

@@ -92,7 +92,7 @@ class Side(asyncio.DatagramProtocol):
 
 @dataclass
 class Path:
-    """The way of one tunnel. `up` is from relay to agent; `relay_side` is what the relay takes for the agent."""
+    """The way of one tunnel. `up` is from relay to agent; the relay takes `relay_side` for the agent."""
 
     up: Direction
     down: Direction

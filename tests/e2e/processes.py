@@ -95,7 +95,7 @@ class Process:
         return sum(event["type"] == kind for event in self.events)
 
     def snapshot(self) -> dict[str, Any]:
-        """Its state right now, from its control socket."""
+        """Its state, at most a quarter of a second old, from its control socket."""
         return self._ask("GET", "/snapshot")
 
     def command(self, text: str) -> dict[str, Any]:
@@ -224,6 +224,12 @@ class Fleet:
         if up:
             process.wait_until(lambda: process.count("tunnel.up") >= len(rules), what="tunnels")
         return process
+
+    def follow(self, process: Process) -> Process:
+        """`rtun events -f` on a process; what it prints are the events of that one."""
+        follower = Process("events", str(process.control), "-f")
+        self.processes.append(follower)
+        return follower
 
     def client(self, relay: Process, rule: int = 1) -> Client:
         """A new UDP client of a rule of a relay."""

@@ -13,6 +13,7 @@ from tests.e2e.processes import Fleet, Process
 from tests.e2e.udp import Client, EchoTarget
 
 TWO = ("--p2p-min-channels", "2", "--p2p-max-channels", "2")
+SLOW = pytest.mark.slow
 NOTICED = 8.0  # seconds from the beginning of a blackhole to round trips that work again
 
 
@@ -42,7 +43,7 @@ def moved_from(relay: Process, tunnel: str) -> bool:
     return any(event["type"] == "flow.moved" and event["old"] == tunnel for event in relay.events)
 
 
-@pytest.mark.slow
+@SLOW
 def test_loss_is_measured_and_shown(network: PathProxy, fleet: Fleet, echo: EchoTarget) -> None:
     relay, client = start(fleet, echo)
     network.paths[0].up.loss = 0.2
@@ -55,7 +56,7 @@ def test_loss_is_measured_and_shown(network: PathProxy, fleet: Fleet, echo: Echo
     assert len(echo.peers) == 1
 
 
-@pytest.mark.parametrize("trouble", ["slow", "lossy"])
+@pytest.mark.parametrize("trouble", ["slow", pytest.param("lossy", marks=SLOW)])
 def test_flows_leave_a_tunnel_that_got_worse(
     network: PathProxy, fleet: Fleet, echo: EchoTarget, trouble: str
 ) -> None:
@@ -71,6 +72,7 @@ def test_flows_leave_a_tunnel_that_got_worse(
     assert len(echo.peers) == 1
 
 
+@SLOW
 @pytest.mark.parametrize("ways", ["both ways", "up", "down"])
 def test_flows_leave_a_blackhole(network: PathProxy, fleet: Fleet, echo: EchoTarget, ways: str) -> None:
     relay, client = start(fleet, echo, *TWO, tunnels=2)
@@ -96,7 +98,7 @@ def test_reordering_loses_and_doubles_nothing(network: PathProxy, fleet: Fleet, 
     assert echo.received == 302
 
 
-@pytest.mark.slow
+@SLOW
 def test_the_only_path_is_dark_for_a_while(network: PathProxy, fleet: Fleet, echo: EchoTarget) -> None:
     relay, client = start(fleet, echo)
     network.darken()
@@ -109,10 +111,8 @@ def test_the_only_path_is_dark_for_a_while(network: PathProxy, fleet: Fleet, ech
     assert len(echo.peers) == 1
 
 
-@pytest.mark.parametrize("end", ["refused", "silent"])
-def test_the_only_path_is_lost_for_ever(
-    network: PathProxy, fleet: Fleet, echo: EchoTarget, end: str
-) -> None:
+@pytest.mark.parametrize("end", ["refused", pytest.param("silent", marks=SLOW)])
+def test_the_only_path_is_lost_for_ever(network: PathProxy, fleet: Fleet, echo: EchoTarget, end: str) -> None:
     relay, client = start(fleet, echo)
     if end == "refused":
         network.paths[0].cut()

@@ -10,7 +10,7 @@ from rtun_core.net import frame_socket
 from rtun_core.net.udp import HEADROOM, STRIDE
 from rtun_core.relay.channel import Channel, ChannelIdentity, Stage
 from rtun_core.relay.health import Grade
-from rtun_core.wire.frame_policy import FrameTerms
+from rtun_core.wire.frame_policy import FrameTerms, Step
 from rtun_core.wire.relay_frame import CodecKind
 from rtun_core.wire.relay_report import Ping, Pong, decode_report, encode_report
 from tests.relay.world import FakePath, until
@@ -67,10 +67,6 @@ def send_rows(channel, payloads):
     rows = np.arange(len(payloads))
     lengths = np.array([len(payload) for payload in payloads], np.int64)
     channel.send(data, rows, rows.astype(np.uint64) + 10, lengths)
-
-
-def test_who_it_is(make, event_loop_policy=None):
-    """Needs no loop of its own beyond the fixture's; see the async tests for what it does."""
 
 
 async def test_a_new_channel_is_prepared_and_knows_its_path(make, far):
@@ -250,15 +246,9 @@ async def test_a_closed_port_at_the_far_end_is_told_once(make, far):
 
 async def test_silence_ends_it_at_the_tick(make, monkeypatch):
     channel = make()
-    monkeypatch.setattr(frame_socket.FramePolicy, "tick", lambda policy, now: frame_socket_step())
+    monkeypatch.setattr(frame_socket.FramePolicy, "tick", lambda _policy, _now: Step(close="silent"))
     channel.tick(0.0)
     assert channel.lost == [("t1", "silent")]
-
-
-def frame_socket_step():
-    from rtun_core.wire.frame_policy import Step
-
-    return Step(close="silent")
 
 
 async def test_closing_is_quiet_and_wakes_who_waits_for_the_form(make):

@@ -46,9 +46,7 @@ class Bench:
     def __init__(self, channels=1, *, max_flows=100, bus=None):
         self.channels = [Recorder(number) for number in range(channels)]
         self.turn = list(self.channels)
-        self.port = LocalPort(
-            RuleId("r1"), RULE, bus or EventBus(), max_flows=max_flows, choose=self._choose
-        )
+        self.port = LocalPort(RuleId("r1"), RULE, bus or EventBus(), max_flows=max_flows, choose=self._choose)
         self.port.channels = {channel.number: channel for channel in self.channels}
         self.port.max_payload = LARGEST
 
@@ -117,11 +115,8 @@ def outcome(batches, scalar_rows, *, max_flows, silent_turn):
     finally:
         local_port.SCALAR_ROWS = before
     table = bench.port.table
-    flows = [
-        (table.source(row), int(table.ids[row]), int(table.channel[row]))
-        + (int(table.up_packets[row]), int(table.up_bytes[row]))
-        for row in table.rows().tolist()
-    ]
+    columns = (table.ids, table.channel, table.up_packets, table.up_bytes)
+    flows = [(table.source(row), *(int(column[row]) for column in columns)) for row in table.rows().tolist()]
     sent = [channel.sent for channel in bench.channels]
     loads = [channel.flows for channel in bench.channels]
     return bench.port.all_drops(), bench.port.traffic, flows, sent, loads
@@ -177,9 +172,7 @@ async def test_each_source_is_a_flow_that_stays_on_its_channel(bench, make_peer,
 
 
 @pytest.mark.usefixtures("both_ways")
-@pytest.mark.parametrize(
-    ("size", "reason"), [(0, "empty"), (LARGEST + 1, "oversize"), (3000, "oversize")]
-)
+@pytest.mark.parametrize(("size", "reason"), [(0, "empty"), (LARGEST + 1, "oversize"), (3000, "oversize")])
 async def test_what_is_empty_or_too_large_is_dropped_and_opens_no_flow(bench, make_peer, size, reason):
     peer = make_peer(to=bench.port.local)
     peer.send(bytes(size))

@@ -500,3 +500,64 @@ def test_a_young_silent_channel_does_not_cost_an_old_healthy_one_its_place():
         25 step ~T2 -> drain T2: scale-down
         """,
     )
+
+
+# ---- on request ---------------------------------------------------------------------------------------
+
+
+def test_a_channel_that_was_asked_for_is_kept_without_flows_until_it_is_taken_back():
+    play(
+        pool(1, 3),
+        """
+        0 adopt T1 -> nothing
+        0 ask_for_one -> nothing
+        0 step -> open scale-up in 10 s
+        1 opened T2 -> nothing
+        9 step -> nothing
+        9 take_one_back -> nothing
+        9 drain T2 -> drain T2: requested
+        9 step -> close T2: drained
+        10 step -> nothing
+        """,
+    )
+
+
+def test_every_request_is_one_channel_up_to_the_maximum():
+    policy = pool(1, 3)
+    for wanted in (2, 3, 3):
+        policy.ask_for_one()
+        assert policy.wanted(0) == wanted
+    for wanted in (2, 1, 1):
+        policy.take_one_back()
+        assert policy.wanted(0) == wanted
+
+
+def test_channels_that_are_there_for_flows_count_when_one_more_is_asked_for():
+    policy = pool(1, 4)
+    for channel in ("T1", "T2"):
+        policy.adopt(channel, 0.0)
+    policy.ask_for_one()
+    assert policy.wanted(0) == 3
+
+
+def test_new_limits_forget_requests():
+    policy = pool(1, 4)
+    policy.ask_for_one()
+    policy.set_limits(2, 5)
+    assert (policy.wanted(0), policy.wanted(1)) == (2, 5)
+
+
+def test_another_agent_starts_without_the_failures_of_the_former_one():
+    play(
+        pool(2, 2, retry=60.0),
+        """
+        0 adopt T1 -> nothing
+        0 step -> open scale-up in 10 s
+        1 failed -> nothing
+        2 step -> nothing
+        2 start_over -> nothing
+        2 step -> open scale-up in 10 s
+        3 start_over -> nothing
+        3 step -> open scale-up in 10 s
+        """,
+    )

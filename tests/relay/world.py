@@ -41,7 +41,7 @@ async def until(condition, what="the condition"):
     """Let the loop run until `condition()` holds, and return what it gave."""
     try:
         async with asyncio.timeout(LIMIT):
-            while not (value := condition()):
+            while not (value := condition()):  # noqa: ASYNC110 - conditions are any state, not only events
                 await asyncio.sleep(0.002)
     except TimeoutError:
         raise AssertionError(f"{what} did not come true") from None
@@ -221,6 +221,18 @@ class Link:
         return await self.agent.handle(copy)
 
 
+def count_looks(director):
+    """Count the calls of `_refresh`."""
+    refresh = director._refresh
+    director.looks = 0
+
+    async def counted():
+        director.looks += 1
+        return await refresh()
+
+    director._refresh = counted
+
+
 @dataclass
 class Published:
     """An agent that is registered at the stage's server."""
@@ -280,8 +292,9 @@ class Stage:
         return RelayConfig(endpoint=self.endpoint, ice=ICE, open_retry_min_interval=0.05, **options)
 
     async def relay(self, **options):
-        """A started relay."""
+        """A started relay; `director.looks` counts how often it looked at the registry."""
         service = RelayService(self.config(**options), self.bus)
+        count_looks(service.director)
         self.services.append(service)
         await service.start()
         return service

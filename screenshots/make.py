@@ -1,0 +1,106 @@
+"""`make screenshots`: run the real demo on a terminal of its own and draw what it shows as SVG.
+
+Takes the log and summary of `rtun demo`, and what `rtun status` prints right after the agent switch, when
+tunnels of both agents are to be seen.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import pty
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+FOLDER = Path(__file__).parent
+DEMO = ("demo", "--seconds", "8", "--clients", "10", "--control")
+STATUS = ("status",)
+DEMO_WIDTH = 108  # columns, as long as the longest line of the log
+STATUS_WIDTH = 82
+SWITCHED = b"agent switched"  # the line of the log after which the status is worth a picture
+
+# Pictures in a page load no fonts, so what would fetch them is left out.
+FONTS = re.compile(r"@font-face \{.*?\}\s*|Fira Code, ", re.DOTALL)
+
+
+def main() -> None:
+    """Write `demo.svg` and `status.svg` beside this file."""
+    with tempfile.TemporaryDirectory() as folder:
+        demo, status = record(folder)
+    draw("demo", DEMO, demo, DEMO_WIDTH)
+    draw("status", STATUS, status, STATUS_WIDTH)
+
+
+def record(runtime: str) -> tuple[str, str]:
+    """What the demo and a status during it write; `runtime` is where its control socket lives.
+
+    Raises CalledProcessError when either fails.
+    """
+    master, terminal = pty.openpty()
+    env = environment(runtime)
+    demo = subprocess.Popen(rtun(*DEMO), stdin=subprocess.DEVNULL, stdout=terminal, stderr=terminal, env=env)
+    os.close(terminal)
+    shown, status = b"", ""
+    try:
+        for piece in pieces(master):
+            shown += piece
+            if not status and SWITCHED in shown:
+                status = subprocess.check_output(rtun(*STATUS), text=True, env=env)
+    except BaseException:
+        demo.terminate()
+        raise
+    finally:
+        exit_status = demo.wait()
+        os.close(master)
+    if exit_status:
+        raise subprocess.CalledProcessError(exit_status, demo.args, shown)
+    return shown.decode().replace("\r\n", "\n"), status
+
+
+def pieces(master: int) -> Iterator[bytes]:
+    """What is written to a terminal, until the last writer has closed it."""
+    while True:
+        try:
+            piece = os.read(master, 65536)
+        except OSError as error:
+            if error.errno == errno.EIO:  # how Linux tells the end
+                return
+            raise
+        if not piece:
+            return
+        yield piece
+
+
+def draw(name: str, command: tuple[str, ...], output: str, width: int) -> None:
+    """Draw a command line and its output; the same text gives the same file."""
+    sink = io.StringIO()
+    console = Console(record=True, width=width, file=sink, force_terminal=True, color_system="truecolor")
+    console.print(Text.assemble(("$ ", "bold green"), (" ".join(("rtun", *command)), "bold")))
+    console.print(Text.from_ansi(output.rstrip()), overflow="ellipsis", no_wrap=True)
+    svg = console.export_svg(title="rtun", unique_id=f"rtun-{name}")
+    text = "\n".join(line.rstrip() for line in FONTS.sub("", svg).splitlines()) + "\n"
+    (FOLDER / f"{name}.svg").write_text(text, encoding="utf-8")
+
+
+def rtun(*args: str) -> list[str]:
+    """The command line of this very checkout."""
+    return [sys.executable, "-m", "rtun_core", *args]
+
+
+def environment(runtime: str) -> dict[str, str]:
+    """Ours without what changes the look or the settings of rtun."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RTUN_")}
+    kept.pop("NO_COLOR", None)
+    return kept | {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8", "XDG_RUNTIME_DIR": runtime}
+
+
+if __name__ == "__main__":
+    main()
