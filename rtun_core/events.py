@@ -26,10 +26,20 @@ class Level(enum.IntEnum):
     ERROR = 40
 
 
+def counted(number: int, thing: str) -> str:
+    """`1 flow`, `2 flows`."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
     """Base of all events."""
 
     level: ClassVar[Level] = Level.INFO
+
+    @property
+    def severity(self) -> Level:
+        """How loudly this very event is logged; `level` is that of its kind."""
+        return self.level
 
     def text(self) -> str:
         """One line for people."""
@@ -170,7 +180,7 @@ class AgentSwitchDone(Event, frozen=True, kw_only=True, tag="agent.switch.done")
     flows: int
 
     def text(self) -> str:
-        return f"agent switched {self.old or '-'} -> {self.new}, {self.flows} flows moved"
+        return f"agent switched {self.old or '-'} -> {self.new}, {counted(self.flows, 'flow')} moved"
 
 
 class AgentSwitchFailed(Event, frozen=True, kw_only=True, tag="agent.switch.failed"):
@@ -235,7 +245,7 @@ class TunnelDraining(Event, frozen=True, kw_only=True, tag="tunnel.draining"):
     reason: str
 
     def text(self) -> str:
-        return f"tunnel {self.tunnel} draining, {self.flows} flows left: {self.reason}"
+        return f"tunnel {self.tunnel} draining, {counted(self.flows, 'flow')} left: {self.reason}"
 
 
 class TunnelReplaced(Event, frozen=True, kw_only=True, tag="tunnel.replaced"):
@@ -255,6 +265,11 @@ class TunnelClosed(Event, frozen=True, kw_only=True, tag="tunnel.closed"):
     reason: str
     opened: bool = True
 
+    @property
+    def severity(self) -> Level:
+        """A tunnel that could not be opened is worth a warning."""
+        return Level.INFO if self.opened else Level.WARNING
+
     def text(self) -> str:
         return f"tunnel {self.tunnel} {'closed' if self.opened else 'not opened'}: {self.reason}"
 
@@ -267,7 +282,7 @@ class PoolScaled(Event, frozen=True, kw_only=True, tag="pool.scaled"):
     reason: str
 
     def text(self) -> str:
-        return f"rule {self.rule} wants {self.wanted} tunnels: {self.reason}"
+        return f"rule {self.rule} wants {counted(self.wanted, 'tunnel')}: {self.reason}"
 
 
 class FlowOpened(Event, frozen=True, kw_only=True, tag="flow.opened"):
@@ -295,7 +310,7 @@ class FlowMoved(Event, frozen=True, kw_only=True, tag="flow.moved"):
     reason: str
 
     def text(self) -> str:
-        what = f"flow {self.flow}" if self.flow else f"{self.count} flows"
+        what = f"flow {self.flow}" if self.flow else counted(self.count, "flow")
         return f"{what} moved {self.old or '-'} -> {self.new}: {self.reason}"
 
 
@@ -308,7 +323,7 @@ class FlowClosed(Event, frozen=True, kw_only=True, tag="flow.closed"):
     reason: str
 
     def text(self) -> str:
-        what = f"flow {self.flow}" if self.flow else f"{self.count} flows"
+        what = f"flow {self.flow}" if self.flow else counted(self.count, "flow")
         return f"{what} closed: {self.reason}"
 
 

@@ -150,7 +150,7 @@ class SignalView(msgspec.Struct, frozen=True, kw_only=True):
     """A signalling connection: of a client to its server, or a listener of the server itself."""
 
     url: str
-    state: str  # "connected", "connecting", "lost", "listening"
+    state: str  # "connected", "connecting", "no agent", "lost", "listening"
     since: float
     reason: str = ""
     requests_pending: int = 0

@@ -135,6 +135,15 @@ def listen(
     metavar="[HOST:PORT]",
     help=f"Run a UDP echo service for tests, at {DEFAULT_ECHO} when no address follows.",
 )
+@click.option(
+    "--max-flows",
+    type=str,
+    callback=number(int, 1, 1_000_000),
+    default="65536",
+    show_default=True,
+    metavar="N",
+    help="Most flows at one time; each takes a file descriptor.",
+)
 @ice_options
 @egress_options
 @output_options
@@ -146,6 +155,7 @@ def pub(
     access: SignalAccess,
     disable_shell: bool,
     echo: Address | None,
+    max_flows: int,
     ice: IceConfig,
     egress: EgressPolicy,
     outputs: OutputOptions,
@@ -161,7 +171,7 @@ def pub(
 
     config = PubConfig(
         endpoint=endpoint,
-        exit=ExitConfig(ice=ice, egress=egress),
+        exit=ExitConfig(ice=ice, egress=egress, max_flows=max_flows),
         name=agent,
         expire_in=None if expire_in is None else expire_in * 60.0,
         echo=echo,

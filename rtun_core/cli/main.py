@@ -21,6 +21,7 @@ _COMMANDS = {
     "status": "rtun_core.cli.status:status",
     "events": "rtun_core.cli.events:events",
     "ctl": "rtun_core.cli.ctl:ctl",
+    "doctor": "rtun_core.cli.doctor:doctor",
     "paths": "rtun_core.cli.paths:paths",
 }
 

@@ -183,13 +183,16 @@ def build_access(secret: str | None, secret_file: str | None, ca: str | None, in
 def build_ice(stun: tuple[str, ...], candidate: tuple[str, ...]) -> IceConfig:
     """The checked values of `ice_options`."""
     from rtun_core.net.ice import DEFAULT_STUN_SERVERS, IceConfig
-    from rtun_core.net.interfaces import parse_candidate_cidr
+    from rtun_core.net.interfaces import offered_addresses, parse_candidate_cidr
 
     cidrs = tuple(named("--candidate", parse_candidate_cidr, text) for text in candidate)
-    return IceConfig(
-        stun_servers=_stun_servers(stun) if stun else tuple(DEFAULT_STUN_SERVERS),
-        candidate_cidrs=cidrs or None,
-    )
+    servers = _stun_servers(stun) if stun else tuple(DEFAULT_STUN_SERVERS)
+    if cidrs and not servers and not offered_addresses(cidrs):
+        raise UsageError(
+            f"--candidate: no address of this machine is in {', '.join(candidate)}; accepted: a network that "
+            "one of them is in, or a --stun server as well"
+        )
+    return IceConfig(stun_servers=servers, candidate_cidrs=cidrs or None)
 
 
 def build_egress(allow_target: tuple[str, ...], deny_target: tuple[str, ...]) -> EgressPolicy:

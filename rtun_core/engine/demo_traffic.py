@@ -98,10 +98,12 @@ class DemoTraffic:
         raise CommandRefused("the demo's traffic takes no commands")
 
     async def run(self, seconds: float) -> None:
-        """Send for that long, at the steady rate."""
+        """Send for that long, at the steady rate: `seconds * rate` datagrams in all."""
         begin = time.monotonic()
-        while (elapsed := time.monotonic() - begin) < seconds:
-            for _ in range(int(elapsed * self._rate) - self._sent):
+        total = int(seconds * self._rate)
+        while self._sent < total:
+            due = min(int((time.monotonic() - begin) * self._rate), total)
+            for _ in range(due - self._sent):
                 self._send(self._random.randrange(self._clients))
             await asyncio.sleep(_STEP)
 

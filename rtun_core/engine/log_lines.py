@@ -93,6 +93,8 @@ class LogWriter:
             self._open(DescriptorSink(self._stderr, "standard error"), partial(text_line, colour=coloured))
         self._library = LibraryLog(self._bus)
         logging.getLogger().addHandler(self._library)
+        # aioquic writes of every failed connection what our own events say in a sentence.
+        logging.getLogger("quic").setLevel(logging.ERROR)
 
     async def stop(self) -> None:
         """Write what is left and close the file."""
@@ -125,7 +127,7 @@ class LogWriter:
 
 def text_line(stamped: Stamped, *, colour: bool = False) -> bytes:
     """One event for people, in local time; further lines of a message are indented."""
-    level = stamped.event.level
+    level = stamped.event.severity
     clock = datetime.fromtimestamp(stamped.ts).strftime("%H:%M:%S.%f")[:-3]
     word = f"\x1b[{_COLOURS[level]}m{_WORDS[level]}\x1b[0m" if colour else _WORDS[level]
     return f"{clock} {word} {visible(stamped.event.text())}\n".encode(errors="backslashreplace")
@@ -142,7 +144,7 @@ def wants_colour(descriptor: int, environ: Mapping[str, str]) -> bool:
 
 
 def _loud_enough(render: Callable[[Stamped], bytes], level: Level, stamped: Stamped) -> bytes:
-    return render(stamped) if stamped.event.level >= level else b""
+    return render(stamped) if stamped.event.severity >= level else b""
 
 
 def _notice(record: logging.LogRecord, text: str) -> Notice:

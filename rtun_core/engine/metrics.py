@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import platform
 from collections.abc import Callable, Iterator
 
@@ -87,7 +88,7 @@ class Metrics:
             await web.TCPSite(self._runner, self._address.host, self._address.port).start()
         except OSError as error:
             await self._runner.cleanup()
-            reason = error.strerror or error
+            reason = os.strerror(error.errno) if error.errno else error
             raise BindError(f"--metrics: cannot listen on {self._address}: {reason}") from None
         self.port = self._runner.addresses[0][1]
         self._tasks.spawn(self._count_moves(), "flow moves")

@@ -131,6 +131,9 @@ async def _sentences(endpoint: SignalEndpoint, refusal: _Refusal | None = None) 
     except aiohttp.ClientConnectorError as error:
         reason = os.strerror(error.os_error.errno) if error.os_error.errno else error.os_error
         raise SignalingError(f"cannot connect to {endpoint.url}: {reason}") from None
+    except aiohttp.ServerDisconnectedError:
+        hint = "; is it an https:// server?" if endpoint.url.scheme == "http" else ""
+        raise SignalingError(f"{endpoint.url} hung up without an answer{hint}") from None
     except (aiohttp.ClientError, OSError) as error:
         raise SignalingError(f"{endpoint.url} ended the request: {error or type(error).__name__}") from None
 

@@ -53,3 +53,15 @@ class TaskOwner:
             task.get_loop().call_exception_handler(
                 {"message": f"task {task.get_name()} failed", "exception": error, "task": task}
             )
+
+
+async def wait_any(*waits: Coroutine[Any, Any, Any], timeout: float) -> None:
+    """Wait until one of the coroutines has returned, `timeout` seconds at most; the others are cancelled."""
+    loop = asyncio.get_running_loop()
+    tasks = [loop.create_task(each) for each in waits]
+    try:
+        await asyncio.wait(tasks, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -15,6 +15,7 @@ from rtun_core.model import AgentId, agent_id
 from rtun_core.wire.signal_json import NEVER, AgentEntry
 
 REPLACEMENT_WINDOW_MS = 600_000  # wire spec 10
+LOCAL_AGENT = "local"  # the agent inside a signalling server
 WORTHWHILE_MS = 10_000  # a replacement must live at least this much longer
 BLOCK_FIRST_MS = 10_000
 BLOCK_MAX_MS = 160_000
@@ -40,6 +41,11 @@ class AgentPolicy:
         self.known: list[AgentEntry] = []
         self.current: AgentEntry | None = None
         self.pinned = False
+
+    @property
+    def wants_local(self) -> bool:
+        """Whether the user asked for the server's built-in agent, by that very name."""
+        return self._pattern.pattern == LOCAL_AGENT
 
     def listed(self, entries: Iterable[AgentEntry]) -> tuple[list[AgentEntry], list[AgentEntry]]:
         """Take in a registry listing; returns the agents that appeared and those that vanished."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 from rtun_core.bus import EventBus
 from rtun_core.errors import CommandRefused, RtunError, SignalingError
@@ -29,7 +30,8 @@ from rtun_core.events import (
 from rtun_core.model import AgentId, RuleId, RuleState
 from rtun_core.net.endpoint import SignalEndpoint
 from rtun_core.net.signal_client import list_agents
-from rtun_core.relay.agent_choice import AgentPolicy, entry_id
+from rtun_core.net.tasks import wait_any
+from rtun_core.relay.agent_choice import LOCAL_AGENT, AgentPolicy, entry_id
 from rtun_core.relay.agent_link import AgentLink
 from rtun_core.relay.channel import Channel
 from rtun_core.relay.pool import OPEN_TIMEOUT
@@ -51,11 +53,13 @@ class Director:
         self.policy = policy
         self.link: AgentLink | None = None
         self.switching: AgentId | None = None
+        self.registry_answers = False  # to the last look
         self.signal_reason = ""
         self.signal_since = time.time()
         self.probes: dict[AgentId, tuple[float, float]] = {}  # round trip in seconds, when
         self._endpoint, self._rules, self._bus = endpoint, rules, bus
         self._lock = asyncio.Lock()
+        self._news = asyncio.Event()
         self._told_lost = self._told_expiring = False
         self._seeking = 0  # looks in a row that found things not as they should be
 
@@ -72,6 +76,10 @@ class Director:
                     await self._steer()
             await self._pause()
 
+    def nudge(self) -> None:
+        """Look at once: a channel was lost, so the agent may be gone."""
+        self._news.set()
+
     async def close(self) -> None:
         """End the signalling session."""
         if self.link is not None:
@@ -85,7 +93,13 @@ class Director:
             entries = await list_agents(self._endpoint)
         except SignalingError as error:
             self._signal_lost(str(error))
+            self.registry_answers = False
             return False
+        self.registry_answers = True
+        if self.link is None:
+            self.signal_reason = ""
+        if self.policy.wants_local:
+            entries = [*entries, self._local_agent()]
         appeared, vanished = self.policy.listed(entries)
         for entry in appeared:
             self._bus.emit(AgentSeen(agent=entry_id(entry), address=entry.addr))
@@ -94,6 +108,10 @@ class Director:
             self._bus.emit(AgentLost(agent=entry_id(entry), reason="no longer registered"))
         return True
 
+    def _local_agent(self) -> AgentEntry:
+        """The server's built-in agent, which is in no list (wire spec 6.4)."""
+        return AgentEntry(name=LOCAL_AGENT, addr=str(self._endpoint.url.address), expire_at=NEVER)
+
     async def _pause(self) -> None:
         """Sleep until the next look; the end of the session wakes at once."""
         link = self.link
@@ -101,21 +119,19 @@ class Director:
         self._seeking = 0 if steady else self._seeking + 1
         seconds = POLL_STEADY if steady else min(POLL_SEEKING, POLL_FIRST * self._seeking)
         seconds *= random.uniform(0.8, 1.2)
-        if link is None or not link.connected:
-            await asyncio.sleep(seconds)
-            return
-        try:
-            async with asyncio.timeout(seconds):
-                await link.wait_lost()
-        except TimeoutError:
-            return
-        if link is self.link:
+        self._news.clear()
+        waits: list[Coroutine[Any, Any, Any]] = [self._news.wait()]
+        if link is not None and link.connected:
+            waits.append(link.wait_lost())
+        await wait_any(*waits, timeout=seconds)
+        if link is not None and link is self.link and not link.connected:
             self._signal_lost(link.why_lost)
 
     def _signal_lost(self, reason: str) -> None:
+        self.signal_reason = reason
         if not self._told_lost:
             self._told_lost = True
-            self.signal_reason, self.signal_since = reason, time.time()
+            self.signal_since = time.time()
             self._bus.emit(SignalLost(url=str(self._endpoint.url), reason=reason))
 
     def _signal_up(self, link: AgentLink) -> None:

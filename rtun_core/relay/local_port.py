@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -101,9 +102,12 @@ class LocalPort:
         """Drops by reason, those of the socket included."""
         if self._socket is None:
             return dict(self.drops)
+        drops = Counter(self.drops)
         stats = self._socket.stats
-        refused = {f"local {reason}": count for reason, count in stats.tx_dropped.items() if count}
-        return self.drops | refused | ({"kernel": stats.kernel_drops} if stats.kernel_drops else {})
+        for reason, count in stats.tx_dropped.items():
+            drops[f"local {reason}"] += count
+        drops["kernel"] += stats.kernel_drops
+        return dict(+drops)
 
     def drop(self, reason: str, count: int) -> None:
         """Count dropped datagrams."""

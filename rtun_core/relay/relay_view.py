@@ -71,13 +71,20 @@ def _rule_drops(rule: RuleRelay) -> dict[str, int]:
 
 
 def _signal(director: Director, config: RelayConfig) -> SignalView:
-    lost = "connecting" if not director.signal_reason else "lost"
     return SignalView(
         url=str(config.endpoint.url),
-        state="connected" if director.signal_connected else lost,
+        state=_signal_state(director),
         since=director.signal_since,
         reason=director.signal_reason,
     )
+
+
+def _signal_state(director: Director) -> str:
+    if director.signal_connected:
+        return "connected"
+    if director.signal_reason:
+        return "lost"
+    return "no agent" if director.registry_answers and director.link is None else "connecting"
 
 
 def _rule(rule: RuleRelay, director: Director) -> RuleView:

@@ -38,7 +38,9 @@ class RuleRelay:
         session_id: bytes,
         next_tunnel_id: Callable[[], TunnelId],
         spawn: Callable[[Coroutine[Any, Any, None], str], object],
+        on_lost: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_lost` is called when a channel was lost by itself."""
         self.id, self.rule = rule_id, rule
         self.port = LocalPort(rule_id, rule, bus, max_flows=config.max_flows, choose=self._choose)
         self.pool = ChannelPool(
@@ -59,6 +61,7 @@ class RuleRelay:
             ),
             bus,
         )
+        self._tell_lost = on_lost
         self._idle_timeout = config.idle_timeout
         self._bus = bus
         self._demand = False
@@ -161,6 +164,8 @@ class RuleRelay:
 
     def _leave(self, channel: Channel, reason: str) -> None:
         """Move every flow off a channel; without another one they wait for the next."""
+        if channel.closed:
+            self._tell_lost()
         rows = self.table.on_channel(channel.number)
         channel.flows = len(rows)
         loads = self.pool.loads()

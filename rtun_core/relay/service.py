@@ -47,6 +47,7 @@ class RelayService:
                 session_id=session_id,
                 next_tunnel_id=lambda: TunnelId(f"t{next(tunnel_numbers)}"),
                 spawn=self._tasks.spawn,
+                on_lost=self._channel_lost,
             )
             for number, rule in enumerate(config.rules, 1)
         ]
@@ -128,9 +129,14 @@ class RelayService:
     def _tell_state(self, rule: RuleRelay) -> None:
         before = self._states.get(rule.id, RuleState.STARTING)
         self._states[rule.id] = rule.state
-        waits = RuleState.WAITING in (before, rule.state)
-        if before is not rule.state and waits and before is not RuleState.STARTING:
+        news = rule.state is RuleState.WAITING or (
+            before is RuleState.WAITING and rule.state is RuleState.ACTIVE
+        )
+        if before is not rule.state and news:
             self._bus.emit(RuleChanged(rule=rule.id, state=rule.state.value, reason=rule.pool.reason))
+
+    def _channel_lost(self) -> None:
+        self.director.nudge()
 
     async def _expect_agent(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds

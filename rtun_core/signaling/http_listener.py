@@ -14,7 +14,6 @@ from aiohttp import web
 
 from rtun_core.errors import BindError, CommandRefused, RtunError, Unauthorized
 from rtun_core.net.sockaddr import from_socket_address
-from rtun_core.net.tasks import TaskOwner
 from rtun_core.net.ws_transport import WebSocketTransport, accept_websocket
 from rtun_core.signaling.config import ServerLimits
 from rtun_core.signaling.switchboard import Switchboard
@@ -46,7 +45,6 @@ class HttpListener:
         self._board = board
         self._limits = limits
         self._listener: socket.socket | None = None
-        self._tasks = TaskOwner("http")
         self._web = web.Server(self._handle, access_log=None, logger=_SILENT)
         self._door = Door(
             self._web,
@@ -75,16 +73,15 @@ class HttpListener:
         except OSError as error:
             raise BindError(f"cannot listen on TCP {address}: {error.strerror or error}") from None
         self._listener.setblocking(False)
-        self._tasks.spawn(self._door.serve(self._listener), "accept")
+        self._door.open(self._listener)
         return from_socket_address(self._listener.getsockname())
 
     async def close(self) -> None:
         """Stop listening and drop every connection."""
-        await self._tasks.close()
-        if self._listener is not None:
-            self._listener.close()
         await self._web.shutdown(timeout=0.0)
         await self._door.close()
+        if self._listener is not None:
+            self._listener.close()
 
     def _fault(self, reason: str) -> None:
         self._board.faults[reason] += 1

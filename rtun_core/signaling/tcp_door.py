@@ -7,6 +7,7 @@ that never ends is seen by nobody. So sockets are accepted here, and counted bef
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import ssl
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from typing import cast
 
 from rtun_core.net.tasks import TaskOwner
 
+_BEGINS_REQUEST = re.compile(rb"[A-Z]{1,16}(?: |\Z)")
+_ACCEPTS = 32  # connections taken in one turn of the loop
 _ACCEPT_PAUSE = 0.1  # seconds to wait when the system has no descriptor left for another connection
 
 
@@ -21,7 +24,7 @@ class Door:
     """Admits up to `limit` TCP connections; each has `patience` seconds to show that it may stay.
 
     `make` builds the protocol behind the door. `on_fault` gets "flood" (too many connections), "accept"
-    (the system refused one), "idle" (nothing useful in time), "tls" (no handshake).
+    (the system refused one), "not http" (the first bytes are no request), "idle" (nothing useful in time), "tls" (no handshake).
     """
 
     def __init__(
@@ -40,28 +43,50 @@ class Door:
         self.on_fault = on_fault
         self.tasks = TaskOwner("door")
         self.connections: set[Visitor] = set()
-        self._handshakes = 0
+        self._listener: socket.socket | None = None
+        self._arriving: set[socket.socket] = set()
         self._behind: dict[asyncio.BaseTransport, Visitor] = {}
 
     def __len__(self) -> int:
-        return len(self.connections) + self._handshakes
+        return len(self.connections) + len(self._arriving)
 
-    async def serve(self, listener: socket.socket) -> None:
-        """Accept connections of a listening, non-blocking socket, for ever."""
-        loop = asyncio.get_running_loop()
-        while True:
+    def open(self, listener: socket.socket) -> None:
+        """Admit the connections of a listening, non-blocking socket from now on."""
+        self._listener = listener
+        asyncio.get_running_loop().add_reader(listener, self._accept)
+
+    def _accept(self) -> None:
+        """Accept by hand: a connection accepted by a task that is then cancelled would be nobody's."""
+        assert self._listener is not None, "called while it is open"
+        for _ in range(_ACCEPTS):
             try:
-                client, _ = await loop.sock_accept(listener)
+                client, _ = self._listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionError):
+                return
             except OSError:
                 self.on_fault("accept")
-                await asyncio.sleep(_ACCEPT_PAUSE)
-                continue
-            if len(self) >= self.limit:
-                self.on_fault("flood")
-                client.close()
-            else:
-                self._handshakes += 1
-                self.tasks.spawn(self._admit(client), "admit")
+                self._rest(self._listener)
+                return
+            self._let_in(client)
+
+    def _let_in(self, client: socket.socket) -> None:
+        client.setblocking(False)
+        if len(self) >= self.limit:
+            self.on_fault("flood")
+            client.close()
+        else:
+            self._arriving.add(client)
+            self.tasks.spawn(self._admit(client), "admit")
+
+    def _rest(self, listener: socket.socket) -> None:
+        """The system has no descriptor left: look again a little later."""
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(listener)
+        loop.call_later(_ACCEPT_PAUSE, self._resume)
+
+    def _resume(self) -> None:
+        if self._listener is not None:
+            self.open(self._listener)
 
     async def _admit(self, client: socket.socket) -> None:
         """Hand a socket to the protocol behind the door, after TLS if there is any."""
@@ -73,8 +98,7 @@ class Door:
         except (OSError, ssl.SSLError):
             self.on_fault("tls")
             client.close()
-        finally:
-            self._handshakes -= 1
+        self._arriving.discard(client)
 
     def trust(self, transport: asyncio.BaseTransport | None) -> None:
         """Let the connection with this transport stay for as long as it likes."""
@@ -98,10 +122,16 @@ class Door:
             self._behind.pop(visitor.transport, None)
 
     async def close(self) -> None:
-        """Drop every connection."""
+        """Admit nobody any more and drop every connection."""
+        if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener)
+            self._listener = None
         for visitor in list(self.connections):
             visitor.abort()
         await self.tasks.close()
+        for client in self._arriving:
+            client.close()
+        self._arriving.clear()
 
 
 class Visitor(asyncio.Protocol):
@@ -111,6 +141,7 @@ class Visitor(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.useful = False
         self._door = door
+        self._fresh = True
         self._inner = door.make()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -123,7 +154,11 @@ class Visitor(asyncio.Protocol):
         self._inner.connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
-        """Pass on."""
+        """Pass on; what does not even begin as a request is counted, for the library answers it silently."""
+        if self._fresh:
+            self._fresh = False
+            if not _BEGINS_REQUEST.match(data):
+                self._door.on_fault("not http")
         self._inner.data_received(data)
 
     def eof_received(self) -> bool | None:

@@ -61,7 +61,7 @@ def main() -> None:
         except (RuntimeError, AssertionError, OSError) as error:
             failed.append(f"{name}: {error}")
     _print(rows, as_json=options.json)
-    print(f"{time.monotonic() - began:4.0f} s  done", file=sys.stderr)
+    print(f"{time.monotonic() - began:4.0f} s  done", file=sys.stderr, flush=True)
     if failed:
         sys.exit("\n".join(failed))
 
@@ -77,7 +77,10 @@ def _options() -> argparse.Namespace:
         help=f"those in whose name this is found: {', '.join(measurements())}",
     )
     parser.add_argument(
-        "--rate", type=float, default=0.0, help="datagrams/s of the CPU rows [default: by a search]"
+        "--rate",
+        type=float,
+        default=0.0,
+        help="datagrams/s of the CPU rows, less if that loses [default: by a search]",
     )
     return parser.parse_args()
 

@@ -19,7 +19,7 @@ _SIZE: Final = 1200
 _FLOWS: Final = 64
 _SNAPSHOT_FLOWS: Final = 10_000
 _SNAPSHOTS_PER_S: Final = 4
-_SNAPSHOT_RUN_S: Final = 1.5
+_SNAPSHOT_RUN_S: Final = 1.0
 _OVERLOAD: Final = 1.3
 
 

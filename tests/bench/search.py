@@ -8,6 +8,7 @@ from tests.bench.lanes import Side
 
 MAX_LOSS: Final = 0.001
 _COARSE_LOSS: Final = 0.01
+_TRIES: Final = 3
 _FIRST_RATE: Final = 20_000.0
 _COARSE: Final = 1.4
 _FINE: Final = 1.12
@@ -21,7 +22,7 @@ def coarse_capacity(side: Side, size: int) -> float:
 
 def highest_rate(side: Side, size: int, *, first: float) -> float:
     """In datagrams per second that arrive, looked for from the rate `first` on."""
-    return _search(_Try(side, size, seconds=0.6, max_loss=MAX_LOSS), first, _FINE)
+    return _search(_Try(side, size, seconds=0.4, max_loss=MAX_LOSS), first, _FINE)
 
 
 class _Try(NamedTuple):
@@ -32,7 +33,7 @@ class _Try(NamedTuple):
 
     def at(self, rate: float) -> float | None:
         """The rate that arrived, None if too much was lost; tried again, since pauses lose too."""
-        for _ in range(2):
+        for _ in range(_TRIES):
             sample = self.side.run(rate, self.seconds, self.size)
             if sample.loss < self.max_loss:
                 return sample.delivered

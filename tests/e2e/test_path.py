@@ -80,7 +80,7 @@ def test_flows_leave_a_blackhole(network: PathProxy, fleet: Fleet, echo: EchoTar
     path.up.dark = ways in ("up", "both ways")
     path.down.dark = ways in ("down", "both ways")
     assert client.until_answered(each=0.3) < NOTICED
-    assert moved_from(relay, tunnel)
+    relay.wait_until(lambda: moved_from(relay, tunnel), what="moved flow")
     assert all(client.round_trip() for _ in range(10))
     assert len(echo.peers) == 1
 
@@ -90,12 +90,12 @@ def test_reordering_loses_and_doubles_nothing(network: PathProxy, fleet: Fleet, 
     path = network.paths[0]
     path.up.delay = path.down.delay = 0.01
     path.up.jitter = path.down.jitter = 0.03
-    sent = [b"number %d" % number for number in range(300)]
+    sent = [b"number %d" % number for number in range(150)]  # few enough for the buffers of plain sockets
     answers = client.burst(sent)
     assert Counter(answers) == Counter(sent)
     assert answers != sent
     assert client.burst([b"last"]) == [b"last"]
-    assert echo.received == 302
+    assert echo.received == 152
 
 
 @SLOW
@@ -107,7 +107,7 @@ def test_the_only_path_is_dark_for_a_while(network: PathProxy, fleet: Fleet, ech
     assert (made > 0, answered) == (True, 0)
     network.darken(dark=False)
     assert client.until_answered(each=0.3) < NOTICED
-    assert relay.count("tunnel.degraded") > 0
+    assert relay.wait_for("tunnel.degraded")
     assert len(echo.peers) == 1
 
 
@@ -119,6 +119,6 @@ def test_the_only_path_is_lost_for_ever(network: PathProxy, fleet: Fleet, echo: 
     else:
         network.paths[0].darken()
     assert client.until_answered(each=0.3) < NOTICED
-    assert relay.count("tunnel.up") == 2
+    relay.wait_until(lambda: relay.count("tunnel.up") == 2, what="replacement")
     assert all(client.round_trip() for _ in range(10))
     assert len(echo.peers) == 1

@@ -142,7 +142,7 @@ async def test_a_server_that_hangs_up():
     server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     endpoint = SignalEndpoint(url=parse_signal_url(f"http://127.0.0.1:{port}"), secret=b"s")
-    with pytest.raises(SignalingError, match="ended the request"):
+    with pytest.raises(SignalingError, match="hung up without an answer"):
         await signal_http.fetch_agents(endpoint, 5)
     server.close()
 

@@ -8,7 +8,6 @@ from collections import Counter
 import pytest
 
 from rtun_core.net import tls
-from rtun_core.net.tasks import TaskOwner
 from rtun_core.signaling.tcp_door import Door
 
 PAIR = tls.CertificatePair(*tls.self_signed(["localhost"]))
@@ -36,8 +35,7 @@ class House:
         self.door = Door(Behind, context=context, limit=limit, patience=patience, on_fault=self.on_fault)
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.listener.setblocking(False)
-        self.tasks = TaskOwner("house")
-        self.tasks.spawn(self.door.serve(self.listener), "accept")
+        self.door.open(self.listener)
 
     def on_fault(self, word):
         self.faults[word] += 1
@@ -48,9 +46,8 @@ class House:
         return await asyncio.open_connection("127.0.0.1", port, **options)
 
     async def close(self):
-        await self.tasks.close()
-        self.listener.close()
         await self.door.close()
+        self.listener.close()
 
 
 @pytest.fixture
@@ -82,7 +79,7 @@ async def end(reader, writer):
 
 
 async def echoed(reader, writer):
-    writer.write(b"hello")
+    writer.write(b"GET x")
     async with asyncio.timeout(10):
         return await reader.readexactly(5)
 
@@ -90,7 +87,7 @@ async def echoed(reader, writer):
 async def test_what_is_let_in_reaches_the_protocol_behind(build):
     house = build()
     reader, writer = await house.connect()
-    assert await echoed(reader, writer) == b"HELLO"
+    assert await echoed(reader, writer) == b"GET X"
     assert len(house.door) == 1
     await house.door.close()
     assert await end(reader, writer) == b""
@@ -101,7 +98,7 @@ async def test_tls_comes_before_the_protocol_behind(build):
     house = build(context=tls.pair_context(PAIR))
     client = tls.client_context(ca=None, insecure=True)
     reader, writer = await house.connect(ssl=client, server_hostname="localhost")
-    assert await echoed(reader, writer) == b"HELLO"
+    assert await echoed(reader, writer) == b"GET X"
     await house.door.close()
     await end(reader, writer)
 
@@ -109,7 +106,7 @@ async def test_tls_comes_before_the_protocol_behind(build):
 async def test_no_more_than_the_limit_are_let_in(build):
     house = build(limit=1)
     first = await house.connect()
-    assert await echoed(*first) == b"HELLO"
+    assert await echoed(*first) == b"GET X"
     assert await end(*(await house.connect())) == b""
     assert house.faults == {"flood": 1}
     first[1].close()
@@ -118,7 +115,7 @@ async def test_no_more_than_the_limit_are_let_in(build):
         while len(house.door):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     second = await house.connect()
-    assert await echoed(*second) == b"HELLO"
+    assert await echoed(*second) == b"GET X"
     await house.door.close()
     await end(*second)
 
@@ -154,11 +151,11 @@ async def test_no_handshake_no_entry(build, sent):
 async def test_the_trusted_stay(build):
     house = build(patience=0.1)
     reader, writer = await house.connect()
-    assert await echoed(reader, writer) == b"HELLO"
+    assert await echoed(reader, writer) == b"GET X"
     (visitor,) = house.door.connections
     house.door.trust(visitor.transport)
     await asyncio.sleep(0.3)
-    assert await echoed(reader, writer) == b"HELLO"
+    assert await echoed(reader, writer) == b"GET X"
     assert house.faults == {}
     await house.door.close()
     await end(reader, writer)
@@ -167,7 +164,7 @@ async def test_the_trusted_stay(build):
 async def test_the_useful_get_more_time_and_no_blame(build):
     house = build(patience=0.1)
     reader, writer = await house.connect()
-    assert await echoed(reader, writer) == b"HELLO"
+    assert await echoed(reader, writer) == b"GET X"
     (visitor,) = house.door.connections
     house.door.touch(visitor.transport)
     assert await end(reader, writer) == b""
@@ -194,7 +191,7 @@ async def test_an_accept_that_fails_is_counted_and_tried_again(build, monkeypatc
     monkeypatch.setattr(loop, "sock_accept", failing)
     house = build()
     reader, writer = await house.connect()
-    assert await echoed(reader, writer) == b"HELLO"
+    assert await echoed(reader, writer) == b"GET X"
     assert house.faults == {"accept": 1}
     await house.door.close()
     await end(reader, writer)
