@@ -26,6 +26,21 @@ class Behind(asyncio.Protocol):
         self.transport.write(data.upper())
 
 
+class FailingOnce:
+    """A listening socket for which the system once has no descriptor left."""
+
+    def __init__(self, listener):
+        self.listener, self.failures = listener, [OSError(24, "Too many open files")]
+
+    def fileno(self):
+        return self.listener.fileno()
+
+    def accept(self):
+        if self.failures:
+            raise self.failures.pop()
+        return self.listener.accept()
+
+
 class House:
     """A door on a port, with what it reported."""
 
@@ -180,16 +195,8 @@ async def test_unknown_transports_are_no_matter(build):
 
 async def test_an_accept_that_fails_is_counted_and_tried_again(build, monkeypatch):
     monkeypatch.setattr("rtun_core.signaling.tcp_door._ACCEPT_PAUSE", 0.0)
-    loop = asyncio.get_running_loop()
-    accept, failures = loop.sock_accept, [OSError(24, "Too many open files")]
-
-    async def failing(listener):
-        if failures:
-            raise failures.pop()
-        return await accept(listener)
-
-    monkeypatch.setattr(loop, "sock_accept", failing)
     house = build()
+    house.door.open(FailingOnce(house.listener))
     reader, writer = await house.connect()
     assert await echoed(reader, writer) == b"GET X"
     assert house.faults == {"accept": 1}
