@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from rtun_core.agent.config import ExitConfig
+from rtun_core.agent.descriptors import flows_within, raise_descriptor_limit
 from rtun_core.agent.exit_flows import ExitFlows
 from rtun_core.agent.exit_tunnel import ExitTunnel, TunnelTerms
 from rtun_core.agent.flow_rows import FlowRows
@@ -58,7 +59,8 @@ class AgentControl:
         self._bus = bus
         self._clock = clock
         self._wall = wall
-        self._flows = ExitFlows(max_flows=config.max_flows, clock=clock, emit=bus.emit)
+        max_flows = flows_within(raise_descriptor_limit(), config.max_flows)
+        self._flows = ExitFlows(max_flows=max_flows, clock=clock, emit=bus.emit)
         self._tunnels: dict[TunnelId, ExitTunnel] = {}
         self._gathering = 0
         self._checking: set[IceSession] = set()

@@ -9,6 +9,15 @@ ENOUGH: Final = 1 << 20
 """More is never asked for: some systems have no hard limit, and children may walk through all of it."""
 
 
+RESERVE: Final = 256
+"""Descriptors that flows leave for tunnels, signalling and the control socket."""
+
+
+def flows_within(limit: int | None, wanted: int) -> int:
+    """How many of `wanted` flows a process with this descriptor limit may have at a time, at least one."""
+    return wanted if limit is None else max(1, min(wanted, limit - RESERVE))
+
+
 def raise_descriptor_limit() -> int | None:
     """Raise the soft limit of open files to the hard one; the limit now, None where there is none.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 from rtun_core.agent.control import AgentControl
-from rtun_core.agent.descriptors import raise_descriptor_limit
 from rtun_core.agent.exit_commands import carry_out, is_known
 from rtun_core.commands import Command, CommandResult
 from rtun_core.model import ServiceSnapshot
@@ -21,7 +20,6 @@ class ExitService:
 
     async def start(self) -> None:
         """Begin to tick."""
-        raise_descriptor_limit()
         self._control.start()
 
     async def wait(self) -> str:

@@ -12,7 +12,6 @@ from typing import Final
 import rtun_core
 from rtun_core.agent.config import PubConfig
 from rtun_core.agent.control import AgentControl
-from rtun_core.agent.descriptors import raise_descriptor_limit
 from rtun_core.agent.echo import EchoService
 from rtun_core.agent.exit_commands import carry_out, is_known
 from rtun_core.agent.reconnect import Backoff
@@ -81,7 +80,6 @@ class AgentService:
 
     async def start(self) -> None:
         """Open the echo service and begin to publish. Raises BindError."""
-        raise_descriptor_limit()
         self._ended = asyncio.get_running_loop().create_future()
         if self._config.echo is not None:
             self._echo = EchoService(self._config.echo)

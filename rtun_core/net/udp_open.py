@@ -18,6 +18,10 @@ from rtun_core.wire.address import Address
 BUFFER_BYTES = 4 * 1024 * 1024
 """Socket buffers we ask for. The kernel grants less without complaint (net.core.rmem_max on Linux)."""
 
+FLOW_BUFFER_BYTES = 1024 * 1024
+"""Of sockets that exist by the thousand. The system's 208 kB hold some 90 datagrams of 1200 bytes, which a
+target that answers in bursts overruns; memory is used only for what waits in a buffer."""
+
 _MIN_BUFFER_BYTES = 64 * 1024
 _threads = threading.local()
 
@@ -44,9 +48,11 @@ def open_socket(
     sock = socket.socket(family or _family(local or remote), socket.SOCK_DGRAM)
     with _closing_on_error(sock):
         sock.setblocking(False)
-        if not small_buffers:
-            _grow(sock, socket.SO_RCVBUF)
-            _grow(sock, socket.SO_SNDBUF)
+        if small_buffers:
+            _grow(sock, socket.SO_RCVBUF, FLOW_BUFFER_BYTES)
+        else:
+            _grow(sock, socket.SO_RCVBUF, BUFFER_BYTES)
+            _grow(sock, socket.SO_SNDBUF, BUFFER_BYTES)
         if sys.platform == "linux":
             sock.setsockopt(socket.SOL_SOCKET, udp_mmsg.SO_RXQ_OVFL, 1)
         if local is not None or remote is None:
@@ -72,9 +78,8 @@ def _bind(sock: socket.socket, local: Address) -> None:
         raise BindError(f"cannot bind UDP {local}: {error.strerror or error}") from error
 
 
-def _grow(sock: socket.socket, option: int) -> None:
+def _grow(sock: socket.socket, option: int, size: int) -> None:
     """Ask for a large buffer; systems that refuse what is too much are asked for half of it."""
-    size = BUFFER_BYTES
     while size >= _MIN_BUFFER_BYTES:
         try:
             sock.setsockopt(socket.SOL_SOCKET, option, size)

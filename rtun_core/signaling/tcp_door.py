@@ -24,7 +24,8 @@ class Door:
     """Admits up to `limit` TCP connections; each has `patience` seconds to show that it may stay.
 
     `make` builds the protocol behind the door. `on_fault` gets "flood" (too many connections), "accept"
-    (the system refused one), "not http" (the first bytes are no request), "idle" (nothing useful in time), "tls" (no handshake).
+    (the system refused one), "tls" (no handshake), "not http" (the first bytes are no request), "idle"
+    (nothing useful in time).
     """
 
     def __init__(

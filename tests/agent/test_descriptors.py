@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from rtun_core.agent.descriptors import ENOUGH, raise_descriptor_limit
+from rtun_core.agent.descriptors import ENOUGH, RESERVE, flows_within, raise_descriptor_limit
 
 
 @pytest.fixture
@@ -54,3 +54,11 @@ def test_a_system_that_refuses_keeps_its_limit(limits):
 def test_systems_without_such_limits_are_left_alone(monkeypatch):
     monkeypatch.setattr(sys, "platform", "win32")
     assert raise_descriptor_limit() is None
+
+
+@pytest.mark.parametrize(
+    ("limit", "wanted", "flows"),
+    [(None, 5000, 5000), (100_000, 5000, 5000), (1024, 5000, 1024 - RESERVE), (10, 5000, 1)],
+)
+def test_flows_leave_descriptors_for_everything_else(limit, wanted, flows):
+    assert flows_within(limit, wanted) == flows

@@ -55,7 +55,7 @@ def test_a_system_that_refuses_large_buffers_is_asked_for_less():
             if size > 1024 * 1024:
                 raise OSError(errno.ENOBUFS, "too much")
 
-    udp_open._grow(Picky(), socket.SO_RCVBUF)
+    udp_open._grow(Picky(), socket.SO_RCVBUF, 4 << 20)
     assert asked == [4 << 20, 2 << 20, 1 << 20]
 
 
