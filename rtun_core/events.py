@@ -277,6 +277,7 @@ class TunnelClosed(Event, frozen=True, kw_only=True, tag="tunnel.closed"):
 class PoolScaled(Event, frozen=True, kw_only=True, tag="pool.scaled"):
     """The number of tunnels wanted for a rule changed."""
 
+    level: ClassVar[Level] = Level.DEBUG
     rule: RuleId
     wanted: int
     reason: str

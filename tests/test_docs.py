@@ -67,6 +67,11 @@ def nothing_starts(monkeypatch, tmp_path):
 
     for module in ("relay", "agent", "demo"):
         monkeypatch.setattr(f"rtun_core.cli.{module}.run_engine", lambda _services, _outputs: 0)
+
+    async def all_well(*_args, **_kwargs):
+        return 0
+
+    monkeypatch.setattr("rtun_core.cli.doctor._examine", all_well)
     monkeypatch.setattr("rtun_core.cli.ctl._send", nothing)
     monkeypatch.setattr("rtun_core.cli.status._show", nothing)
     monkeypatch.setattr("rtun_core.cli.events._print", nothing)

@@ -11,6 +11,7 @@ from typing import Any
 from rtun_core.bus import EventBus
 from rtun_core.errors import CommandRefused, RtunError, SignalingError
 from rtun_core.events import (
+    PoolScaled,
     TunnelClosed,
     TunnelDegraded,
     TunnelDraining,
@@ -59,6 +60,7 @@ class ChannelPool:
         self.lost_drops: dict[str, int] = {}  # counted by channels that are gone
         self.lost_faults: dict[str, int] = {}
         self._rule, self._wish, self._hooks, self._bus = rule, wish, hooks, bus
+        self._wanted = policy.wanted(0)
         self._retire_at: dict[TunnelId, float] = {}
         self._opening: set[TunnelId] = set()  # `open` tells their end itself
         self._closed = False
@@ -102,6 +104,7 @@ class ChannelPool:
 
     def step(self, now: float, *, total_flows: int, demand: bool) -> None:
         """Let the policy decide, and do what it says."""
+        self._tell_wanted(total_flows)
         usable = self.usable()
         view = PoolView(
             flows={channel.id: channel.flows for channel in usable},
@@ -267,6 +270,13 @@ class ChannelPool:
         self._bus.emit(TunnelDraining(tunnel=channel.id, flows=channel.flows, reason=reason))
         self._hooks.leave(channel, "draining")
         self._hooks.changed()
+
+    def _tell_wanted(self, total_flows: int) -> None:
+        wanted = self.policy.wanted(total_flows)
+        if wanted != self._wanted:
+            self._wanted = wanted
+            reason = "there are flows" if total_flows else "there are no flows"
+            self._bus.emit(PoolScaled(rule=self._rule, wanted=wanted, reason=reason))
 
     def _tell_grade(self, channel: Channel) -> None:
         good = channel.health.grade is Grade.GOOD

@@ -11,6 +11,7 @@ import numpy as np
 from rtun_core import commands as cmd
 from rtun_core.commands import Command, CommandResult
 from rtun_core.errors import CommandRefused, RtunError
+from rtun_core.events import counted
 from rtun_core.model import FlowId, RuleId, TunnelId
 from rtun_core.relay.channel import Channel
 from rtun_core.relay.director import Director
@@ -68,7 +69,8 @@ class RelayCommands:
     async def _switch(self, command: cmd.SwitchAgent) -> CommandResult:
         entry = self._director.find(command.name, command.instance)
         flows = await self._director.switch(entry, force=command.force)
-        return CommandResult(text=f"agent {entry.name} in use, {flows} flows moved", data={"flows": flows})
+        text = f"agent {entry.name} in use, {counted(flows, 'flow')} moved"
+        return CommandResult(text=text, data={"flows": flows})
 
     async def _probe(self, command: cmd.ProbeAgent) -> CommandResult:
         entry = self._director.find(command.name, command.instance)
@@ -101,7 +103,8 @@ class RelayCommands:
                     rule.pool.policy.take_one_back()
                 rule.pool.perform(rule.pool.policy.drain(channel.id, "requested"))
                 rule.step(time.monotonic())
-                return CommandResult(text=f"tunnel {channel.id} draining, {channel.flows} flows left")
+                left = counted(channel.flows, "flow")
+                return CommandResult(text=f"tunnel {channel.id} draining, {left} left")
             case cmd.RecycleTunnel():
                 rule, channel = self._find(command.tunnel)
                 rule.pool.policy.recycle(channel.id)
@@ -172,7 +175,7 @@ class RelayCommands:
         for rule, rows, channel in moves:
             rule.move_flows(rows, channel, "requested")
         moved = sum(len(rows) for _, rows, _ in moves)
-        return CommandResult(text=f"{moved} flows moved", data={"flows": moved})
+        return CommandResult(text=f"{counted(moved, 'flow')} moved", data={"flows": moved})
 
     def _plan(
         self, rule: RuleRelay, rows: Rows, to: TunnelId | None
@@ -201,7 +204,7 @@ class RelayCommands:
         for rule, rows in self._select(command.flows):
             rule.close_flows(rows, "closed on request")
             closed += len(rows)
-        return CommandResult(text=f"{closed} flows closed", data={"flows": closed})
+        return CommandResult(text=f"{counted(closed, 'flow')} closed", data={"flows": closed})
 
     def _select(self, flows: tuple[FlowId, ...]) -> list[tuple[RuleRelay, Rows]]:
         """Rules with the rows meant; refuses when none exists."""

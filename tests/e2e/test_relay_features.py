@@ -253,7 +253,7 @@ def test_ctl_switches_the_agent_and_says_why_not(fleet: Fleet, echo: EchoTarget)
     on = ("ctl", "--on", str(relay.control))
     switched = rtun(*on, "agent", "use", other)
     assert (switched.returncode, switched.stderr) == (0, "")
-    assert switched.stdout == f"agent {other} in use, 1 flows moved\n"
+    assert switched.stdout == f"agent {other} in use, 1 flow moved\n"
     assert relay.wait_for("agent.switch.done")["new"].startswith(f"{other}/")
     assert all(client.round_trip() for _ in range(10))
     refused = rtun(*on, "agent", "use", "nobody")
@@ -333,12 +333,12 @@ def test_flows_are_moved_and_closed(live: Live) -> None:
     live.do(f"tunnel limits --min 2 --max 2 --rule {name}")
     client.keep_on(lambda: len(live.tunnels(name)) == 2)
     flow = live.flow(client)
-    assert live.do(f"flow move {flow['id']}")["text"] == "1 flows moved"
+    assert live.do(f"flow move {flow['id']}")["text"] == "1 flow moved"
     moved = live.relay.wait_for("flow.moved", lambda event: event["flow"] == flow["id"])
     assert (moved["old"], moved["reason"]) == (flow["tunnel"], "requested")
     assert client.round_trip()
     assert len(target.peers) == 1
-    assert live.do(f"flow close {flow['id']}")["text"] == "1 flows closed"
+    assert live.do(f"flow close {flow['id']}")["text"] == "1 flow closed"
     assert live.do(f"flow close {flow['id']}")["error"].startswith("there is no flow")
     client.keep_on(lambda: live.flow(client)["id"] != flow["id"])
     assert len(target.peers) == 2

@@ -9,6 +9,7 @@ import pytest
 
 from rtun_core.errors import CommandRefused, SignalingError
 from rtun_core.events import (
+    PoolScaled,
     TunnelClosed,
     TunnelDegraded,
     TunnelDraining,
@@ -103,6 +104,14 @@ async def test_without_an_agent_nothing_is_opened(bench, events):
     bench.step(demand=True)
     assert events.of(TunnelOpening) == []
     assert bench.pool.reason == "no agent yet"
+
+
+async def test_it_says_when_it_wants_another_number_of_tunnels(make, events):
+    bench = make(minimum=1, maximum=3)
+    for flows in (0, 0, 2, 5, 0):
+        bench.step(flows)
+    told = [(event.wanted, event.reason) for event in events.of(PoolScaled)]
+    assert told == [(3, "there are flows"), (1, "there are no flows")]
 
 
 async def test_the_first_channel_comes_up(bench, make_link, events):

@@ -194,7 +194,7 @@ async def test_draining_twice_takes_back_only_one(stage, relay, do):
     (only,) = names(relay)
     relay.rules[0].pool.link = None
     for _ in range(2):
-        assert await do(f"tunnel drain {only}") == f"tunnel {only} draining, 1 flows left"
+        assert await do(f"tunnel drain {only}") == f"tunnel {only} draining, 1 flow left"
     assert relay.rules[0].pool.policy.extra == 1
     await do(f"tunnel close {only}")
     assert relay.rules[0].pool.policy.extra == 1
@@ -276,7 +276,7 @@ async def test_moving_a_flow(stage, relay, do, refuse):
         assert relay.rules[0].pool.channels[target].flows == 1
         assert await client.ask(b"on") == b"on"
     assert await do(f"flow move {flow} --to {target}") == "0 flows moved"
-    assert await do(f"flow move {flow}") == "1 flows moved"
+    assert await do(f"flow move {flow}") == "1 flow moved"
     assert stage.events.of(FlowMoved)[-1].reason == "requested"
     assert await refuse("flow move ffffffff") == "there is no flow ffffffff"
     assert await refuse(f"flow move {flow} --to t99") == "there is no tunnel t99"
@@ -321,7 +321,7 @@ async def test_closing_flows(stage, relay, do, refuse):
     await flows(stage, relay, 2)
     await flows(stage, relay, 1, rule=1)
     one, two = ids(relay)
-    assert await do(f"flow close {one}") == "1 flows closed"
+    assert await do(f"flow close {one}") == "1 flow closed"
     assert ids(relay) == [two]
     assert await do("flow close @all") == "2 flows closed"
     assert await refuse(f"flow close {one} {two}") == f"there is no flow {one}, {two}"
