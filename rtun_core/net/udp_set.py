@@ -125,7 +125,8 @@ class UdpSocketSet:
     ) -> list[int]:
         """Send datagram k from socket `handles[k]`; the positions of those that were dropped and counted.
 
-        A loop with nothing in it but the system call: for many sockets with a datagram or two each.
+        A loop with nothing in it but the system call, for many sockets with a datagram or two each: 4.2 us
+        a datagram, 6.4 by `send` (CPU time, over loopback).
         """
         dropped: list[int] = []
         memory = data.reshape(-1).data
@@ -216,7 +217,7 @@ class UdpSocketSet:
         return count
 
     def _receive_few(self, handle: int, start: int, limit: int, failed: list[tuple[int, OSError]]) -> int:
-        """Read by plain calls, which are cheaper for a datagram or two: 1.9 us each instead of 4.
+        """Read by plain calls, which are cheaper for a datagram or two: 2.1 us for one instead of 4.5.
 
         They do not tell of kernel drops; a socket that has more than its share is read the other way next.
         """

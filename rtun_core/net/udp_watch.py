@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import select
-import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
 from rtun_core.net.udp_batch import BATCH
-from rtun_core.net.udp_pace import Pace
 
 READ: Final = 1  # EPOLLIN
 WRITE: Final = 4  # EPOLLOUT
@@ -50,7 +48,6 @@ class EpollWatch:
         self._serve = serve
         self._ready_limit = ready_limit
         self._epoll = select.epoll()
-        self._pace = Pace()
         loop.add_reader(self._epoll.fileno(), self._wake)
 
     def update(self, fd: int, old: int, new: int) -> None:
@@ -75,14 +72,7 @@ class EpollWatch:
             ready = self._epoll.poll(0, self._ready_limit)
             if not ready:
                 return
-            count = self._serve(ready)
-            if self._epoll.closed:
-                return
-            pause = self._pace.pause(count, time.monotonic())
-            if pause:
-                # The loop stands still, for less than a millisecond in all; its timers are no finer.
-                time.sleep(pause)
-            elif count < BATCH:
+            if self._serve(ready) < BATCH or self._epoll.closed:
                 return
 
 
