@@ -32,7 +32,7 @@ class SwitchAgent(Command, frozen=True, kw_only=True, tag="agent.use"):
     help: ClassVar[str] = "switch to an agent; the old one serves until the new one has tunnels"
     name: str
     instance: str | None = None
-    force: bool = False  # switch although the probe fails or it expires sooner
+    force: bool = False  # switch although some rule gets no tunnel from the new agent
 
 
 class PinAgent(Command, frozen=True, kw_only=True, tag="agent.pin"):

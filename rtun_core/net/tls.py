@@ -94,11 +94,6 @@ def client_context(*, ca: Path | None, insecure: bool) -> ssl.SSLContext:
     return context
 
 
-def server_context(cert: Path, key: Path) -> ssl.SSLContext:
-    """TLS context of a server. Raises UsageError naming the file and what is wrong with it."""
-    return pair_context(read_pair(cert, key))
-
-
 def pair_context(pair: CertificatePair) -> ssl.SSLContext:
     """TLS context of a server from a pair in memory. Raises UsageError if the TLS library refuses it."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -109,17 +109,15 @@ class UdpSocket:
         remote: Address | None = None,
         family: int | None = None,
         loop: asyncio.AbstractEventLoop | None = None,
-        small_buffers: bool = False,
         portable: bool = False,
     ) -> UdpSocket:
         """Open a socket bound to `local` (default: every interface, a free port), connected to `remote`.
 
-        The family is that of `local`, else of `remote`, else IPv4. `small_buffers` asks for
-        less memory, for sockets that exist by the thousand. `portable` uses only what every system has, also
-        where there is better. Raises BindError; OSError when `remote` cannot be reached from here;
+        The family is that of `local`, else of `remote`, else IPv4. `portable` uses only what every system
+        has, also where there is better. Raises BindError; OSError when `remote` cannot be reached from here;
         ValueError when an address is a host name.
         """
-        sock = open_socket(local=local, remote=remote, family=family, small_buffers=small_buffers)
+        sock = open_socket(local=local, remote=remote, family=family, small_buffers=False)
         return cls(sock, loop or asyncio.get_running_loop(), portable=portable)
 
     @property

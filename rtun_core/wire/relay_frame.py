@@ -197,11 +197,6 @@ def make_codec(kind: CodecKind, seed: int) -> RelayCodec:
     return RelayCodec(kind, seed)
 
 
-def default_kind(seed: int) -> CodecKind:
-    """What an up-to-date peer uses for this seed (wire spec 9.1)."""
-    return CodecKind.LEGACY if seed == 0 else CodecKind.OBFS_V2
-
-
 def detect_codec(seed: int, datagram: bytes) -> CodecKind | None:
     """Which generation sent `datagram`, the first one of a channel; None if it is not a relay frame.
 

@@ -16,7 +16,7 @@ from rtun_core.model import TunnelId
 from rtun_core.net import frame_socket
 from rtun_core.net.udp import UdpSocket
 from rtun_core.wire.address import Address
-from rtun_core.wire.relay_frame import CodecKind, RelayCodec, default_kind
+from rtun_core.wire.relay_frame import CodecKind, RelayCodec
 
 SEED = 0x12345678
 LIMIT = 5.0
@@ -136,7 +136,7 @@ class Exit:
         return self.peers[-1]
 
     def relay(self, kind=None, seed=SEED):
-        self.peers.append(FakeRelay(kind or default_kind(seed), seed))
+        self.peers.append(FakeRelay(kind or (CodecKind.OBFS_V2 if seed else CodecKind.LEGACY), seed))
         return self.peers[-1]
 
     def tunnel(

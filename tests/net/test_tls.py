@@ -78,7 +78,7 @@ def test_sec1_keys_are_accepted(files):
     cert, key = files
     parsed = serialization.load_pem_private_key(key.read_bytes(), None)
     key.write_bytes(_key_pem(parsed, serialization.PrivateFormat.TraditionalOpenSSL))
-    assert tls.server_context(cert, key)
+    assert tls.pair_context(tls.read_pair(cert, key))
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_a_bad_file_is_named(files, which, content, sentence):
     else:
         files[which].write_bytes(content)
     with pytest.raises(UsageError, match=sentence):
-        tls.server_context(*files)
+        tls.pair_context(tls.read_pair(*files))
 
 
 def test_keys_that_do_not_fit_are_refused(files):
@@ -156,11 +156,11 @@ async def _handshake(server: ssl.SSLContext, client: ssl.SSLContext, host: str) 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
 async def test_a_self_signed_leaf_is_its_own_root(files, host):
     client = tls.client_context(ca=files[0], insecure=False)
-    assert await _handshake(tls.server_context(*files), client, host)
+    assert await _handshake(tls.pair_context(tls.read_pair(*files)), client, host)
 
 
 async def test_an_installed_certificate_is_used_by_the_next_handshake(files, tmp_path):
-    context = tls.server_context(*files)
+    context = tls.pair_context(tls.read_pair(*files))
     insecure = tls.client_context(ca=None, insecure=True)
     before = await _handshake(context, insecure, "localhost")
     tls.install(context, tls.CertificatePair(*tls.self_signed(["localhost"])))

@@ -7,7 +7,6 @@ from rtun_core.wire.relay_frame import (
     MAX_DATAGRAM,
     CodecKind,
     RelayCodec,
-    default_kind,
     detect_codec,
     flag_masks,
     header_masks,
@@ -87,11 +86,6 @@ def test_sizes(kind, header):
     assert codec.header_size == header == len(codec.heartbeat(5))
     assert codec.max_payload == MAX_DATAGRAM - header
     assert codec.decode(codec.heartbeat(5)) == (0, b"", None)
-
-
-def test_default_kind_follows_the_seed():
-    assert default_kind(0) is CodecKind.LEGACY
-    assert default_kind(1) is CodecKind.OBFS_V2
 
 
 @given(kind=KINDS, seed=U32, nonce=NONCE, flow=st.integers(0, 2**64 - 1), payload=st.binary(max_size=64))
