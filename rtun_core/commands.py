@@ -112,7 +112,7 @@ class MoveFlow(Command, frozen=True, kw_only=True, tag="flow.move"):
     """Move flows to a tunnel of the same rule; the target keeps seeing the same source port."""
 
     words: ClassVar[tuple[str, ...]] = ("flow", "move")
-    help: ClassVar[str] = "move flows (ids or @all) to a tunnel of the same rule"
+    help: ClassVar[str] = "move flows (ids, filters or @all) to a tunnel of the same rule"
     flows: tuple[FlowId, ...]
     to: TunnelId | None = None
 
@@ -121,7 +121,7 @@ class CloseFlow(Command, frozen=True, kw_only=True, tag="flow.close"):
     """Forget flows; the next datagram of the same source opens a new one."""
 
     words: ClassVar[tuple[str, ...]] = ("flow", "close")
-    help: ClassVar[str] = "close flows (ids or @all)"
+    help: ClassVar[str] = "close flows (ids, filters or @all)"
     flows: tuple[FlowId, ...]
 
 

@@ -382,6 +382,32 @@ class CommandWasRefused(Event, frozen=True, kw_only=True, tag="command.refused")
         return f"{self.who}: {self.command} refused: {self.reason}"
 
 
+class ConsoleAttached(Event, frozen=True, kw_only=True, tag="console.attached"):
+    """A console looks at this engine. `who`: console in this process, or attached through the socket."""
+
+    level: ClassVar[Level] = Level.DEBUG
+    who: str = "console"
+
+    def text(self) -> str:
+        return f"{self.who} attached"
+
+
+class ConsoleDetached(Event, frozen=True, kw_only=True, tag="console.detached"):
+    """A console looks no more. `detail` is the traceback when it failed."""
+
+    who: str = "console"
+    reason: str
+    detail: str = ""
+
+    @property
+    def severity(self) -> Level:
+        """A failure is an error."""
+        return Level.ERROR if self.detail else Level.DEBUG
+
+    def text(self) -> str:
+        return f"{self.who} detached: {self.reason}" + (f"\n{self.detail.rstrip()}" if self.detail else "")
+
+
 class DemoSummary(Event, frozen=True, kw_only=True, tag="demo.summary"):
     """What became of the demo's traffic."""
 

@@ -68,6 +68,15 @@ class Traffic(msgspec.Struct, frozen=True, gc=False):
     down_bytes: int = 0
 
 
+class Rates(msgspec.Struct, frozen=True, gc=False):
+    """Packets and bytes per second, over the last second."""
+
+    up_packets: float = 0.0
+    up_bytes: float = 0.0
+    down_packets: float = 0.0
+    down_bytes: float = 0.0
+
+
 class RuleView(msgspec.Struct, frozen=True, kw_only=True):
     """What the user asked for: a listening address and its target."""
 
@@ -83,6 +92,7 @@ class RuleView(msgspec.Struct, frozen=True, kw_only=True):
     tunnels_max: int = 0
     flows: int = 0
     traffic: Traffic = Traffic()
+    rates: Rates = Rates()
     drops: dict[str, int] = {}
 
 
@@ -124,6 +134,7 @@ class TunnelView(msgspec.Struct, frozen=True, kw_only=True):
     preferred: bool = False
     flows: int = 0
     traffic: Traffic = Traffic()
+    rates: Rates = Rates()
     drops: dict[str, int] = {}
     reason: str = ""
 
@@ -143,6 +154,8 @@ class FlowView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     up_bytes: int = 0
     down_packets: int = 0
     down_bytes: int = 0
+    up_rate: float = 0.0  # bytes per second, over the last second
+    down_rate: float = 0.0
     moves: int = 0
 
 
@@ -186,6 +199,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     tunnels: tuple[TunnelView, ...] = ()
     flows: Sequence[FlowView] = ()
     traffic: Traffic = Traffic()
+    rates: Rates = Rates()
     drops: dict[str, int] = {}
     faults: dict[str, int] = {}
 

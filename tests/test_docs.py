@@ -66,7 +66,7 @@ def nothing_starts(monkeypatch, tmp_path):
         return CommandResult(text="done")
 
     for module in ("relay", "agent", "demo"):
-        monkeypatch.setattr(f"rtun_core.cli.{module}.run_engine", lambda _services, _outputs: 0)
+        monkeypatch.setattr(f"rtun_core.cli.{module}.run_engine", lambda *_: 0)
 
     async def all_well(*_args, **_kwargs):
         return 0

@@ -16,12 +16,13 @@ from rtun_core.agent.config import ExitConfig
 from rtun_core.agent.descriptors import flows_within, raise_descriptor_limit
 from rtun_core.agent.exit_flows import ExitFlows
 from rtun_core.agent.exit_tunnel import ExitTunnel, TunnelTerms
-from rtun_core.agent.flow_rows import FlowRows
+from rtun_core.agent.flow_rows import flow_rows
 from rtun_core.agent.relay_request import RelayRequest, check_request
 from rtun_core.agent.tunnel_rows import tunnel_rows
 from rtun_core.bus import EventBus
 from rtun_core.errors import CommandRefused, RemoteProtocolError, RtunError
 from rtun_core.events import Notice, TunnelClosed, TunnelDraining, TunnelOpening, TunnelUp
+from rtun_core.flow_rows import FlowRows
 from rtun_core.model import AgentId, FlowId, Traffic, TunnelId, TunnelView, add_traffic
 from rtun_core.net.ice import IceSession, SelectedPath
 from rtun_core.net.tasks import TaskOwner
@@ -106,7 +107,7 @@ class AgentControl:
 
     def flows(self) -> FlowRows:
         """A picture of all flows, whose rows are made when they are looked at."""
-        return FlowRows(self._flows, now=self._clock(), wall=self._wall())
+        return flow_rows(self._flows, now=self._clock(), wall=self._wall())
 
     def traffic(self) -> Traffic:
         """Payload of all tunnels since the start."""

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from rtun_core.agent.flow_columns import NO_PATH, FlowColumns, Slots
 from rtun_core.events import Event, FlowClosed, FlowOpened
+from rtun_core.flow_rows import format_flow_id
 from rtun_core.model import FlowId, TunnelId
 from rtun_core.net.frame_socket import SCALAR_ROWS
 from rtun_core.net.udp import DatagramBatch, UdpSocketSet
@@ -216,8 +217,10 @@ class ExitFlows:
         return slots
 
     def tick(self) -> None:
-        """Once a second: close flows that were idle for longer than their time-out."""
-        idle = self.columns.idle(self._clock())[:MAX_CLOSES]
+        """Once a second: rates, and the end of flows that were idle for longer than their time-out."""
+        now = self._clock()
+        self.columns.sample_rates(now)
+        idle = self.columns.idle(now)[:MAX_CLOSES]
         if len(idle):
             self._close(idle, "idle")
 
@@ -225,7 +228,7 @@ class ExitFlows:
         """Close the flows with these ids, None for all of them, at a user's wish; how many there were."""
         slots = self.columns.slots()
         if ids is not None:
-            wanted = [flow_id(number) in ids for number in self.columns.flow[slots].tolist()]
+            wanted = [format_flow_id(number) in ids for number in self.columns.flow[slots].tolist()]
             slots = slots[np.array(wanted, np.bool_)]
         if len(slots):
             self._close(slots, "command")
@@ -278,7 +281,7 @@ class ExitFlows:
         at.scope.slots[flow] = self._slot_of[handle] = slot
         self._emit(
             FlowOpened(
-                flow=flow_id(flow),
+                flow=format_flow_id(flow),
                 rule=None,
                 source=str(tunnel.remote),
                 target=str(at.scope.target),
@@ -301,7 +304,7 @@ class ExitFlows:
             del self._slot_of[handle], scope.slots[number]
             self.columns.remove(slot)
             self._forget_if_unused(scope)
-        single = flow_id(numbers[0]) if len(numbers) == 1 else None
+        single = format_flow_id(numbers[0]) if len(numbers) == 1 else None
         self._emit(FlowClosed(flow=single, count=len(numbers), reason=reason))
 
     def _forget_if_unused(self, scope: Scope) -> None:
@@ -371,11 +374,6 @@ class ExitFlows:
             return
         self.faults["target error"] += 1
         self._close(np.array([self._slot_of[handle]], np.intp), f"target: {error.strerror or error}")
-
-
-def flow_id(number: int) -> FlowId:
-    """The one spelling of a flow id."""
-    return FlowId(f"{number:08x}")
 
 
 def _split_runs(slots: Slots) -> tuple[list[Rows], Rows]:

@@ -31,13 +31,13 @@ class ExitService:
         """Close tunnels and flows; relays see silence either way, so there is nothing to drain."""
         await self._control.close()
 
-    def snapshot(self) -> ServiceSnapshot:
+    def snapshot(self, *, flows: bool = True) -> ServiceSnapshot:
         """The picture right now."""
         drops, faults = self.counters()
         return ServiceSnapshot(
             service=self.name,
             tunnels=self._control.tunnels(),
-            flows=self._control.flows(),
+            flows=self._control.flows() if flows else (),
             traffic=self._control.traffic(),
             drops=drops,
             faults=faults,

@@ -1,67 +1,54 @@
-"""The flows of an exit as rows of a snapshot, made only when somebody looks at them."""
+"""The flows of an exit as a picture in columns."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import overload
+import numpy as np
+from numpy.typing import NDArray
 
-from rtun_core.agent.exit_flows import ExitFlows, flow_id
+from rtun_core.agent.exit_flows import ExitFlows
 from rtun_core.agent.flow_columns import NO_PATH
-from rtun_core.model import FlowState, FlowView, TunnelId
-
-IDLE_AFTER = 5.0
-"""Seconds without traffic after which a flow is shown as idle."""
-
-
-class FlowRows(Sequence[FlowView]):
-    """A picture of the table at one moment: later changes do not touch it."""
-
-    def __init__(self, flows: ExitFlows, *, now: float, wall: float) -> None:
-        """`now` is the time of the table's clock, `wall` the same moment in Unix seconds."""
-        self._columns = flows.columns.copy()
-        self._now = now
-        self._wall = wall
-        used = set(self._columns.scope.tolist())
-        self._targets = {index: str(flows.scope_at(index).target) for index in used}
-        self._tunnels: dict[int, tuple[TunnelId | None, str]] = {NO_PATH: (None, "-")}
-        for index, tunnel in enumerate(flows.paths):
-            if tunnel is not None:
-                self._tunnels[index] = (tunnel.id, str(tunnel.remote))
-
-    def __len__(self) -> int:
-        return len(self._columns)
-
-    @overload
-    def __getitem__(self, index: int) -> FlowView: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[FlowView]: ...
-    def __getitem__(self, index: int | slice) -> FlowView | list[FlowView]:
-        if isinstance(index, slice):
-            return [self._view(row) for row in range(*index.indices(len(self)))]
-        return self._view(range(len(self))[index])
-
-    def _view(self, row: int) -> FlowView:
-        columns = self._columns
-        tunnel, source = self._tunnels[int(columns.path[row])]
-        idle = max(0.0, self._now - float(columns.last[row]))
-        return FlowView(
-            id=flow_id(int(columns.flow[row])),
-            rule=None,
-            source=source,
-            target=self._targets[int(columns.scope[row])],
-            tunnel=tunnel,
-            state=_state(idle, tunnel),
-            opened_at=self._wall - (self._now - float(columns.opened_at[row])),
-            idle_s=idle,
-            up_packets=int(columns.up_packets[row]),
-            up_bytes=int(columns.up_bytes[row]),
-            down_packets=int(columns.down_packets[row]),
-            down_bytes=int(columns.down_bytes[row]),
-            moves=int(columns.moves[row]),
-        )
+from rtun_core.flow_rows import FlowRows, flow_states, sources_of_sockaddrs
+from rtun_core.model import TunnelId
+from rtun_core.net.sockaddr import NAME_SIZE, pack_sockaddr
 
 
-def _state(idle: float, tunnel: TunnelId | None) -> FlowState:
-    if tunnel is None:
-        return FlowState.WAITING
-    return FlowState.IDLE if idle > IDLE_AFTER else FlowState.ACTIVE
+def flow_rows(flows: ExitFlows, *, now: float, wall: float) -> FlowRows:
+    """A picture of the table, in which a flow's source is the relay that its tunnel leads to.
+
+    `now` is the time of the table's clock, `wall` the same moment in Unix seconds.
+    """
+    columns = flows.columns.copy()
+    scopes, target = np.unique(columns.scope, return_inverse=True)
+    tunnels, sources = _paths(flows)
+    path = np.where(columns.path == NO_PATH, len(tunnels) - 1, columns.path).astype(np.int32)
+    idle = np.maximum(0.0, now - columns.last)
+    return FlowRows(
+        ids=columns.flow,
+        sources=sources[path],
+        rule=np.zeros(len(columns), np.int32),
+        target=target.astype(np.int32),
+        tunnel=path,
+        state=flow_states(idle, has_tunnel=columns.path != NO_PATH),
+        opened_at=wall - now + columns.opened_at,
+        idle_s=idle,
+        up_packets=columns.up_packets,
+        up_bytes=columns.up_bytes,
+        down_packets=columns.down_packets,
+        down_bytes=columns.down_bytes,
+        up_rate=columns.up_rate.astype(np.float64),
+        down_rate=columns.down_rate.astype(np.float64),
+        moves=columns.moves.astype(np.int64),
+        rules=(None,),
+        targets=tuple(str(flows.scope_at(index).target) for index in scopes.tolist()),
+        tunnels=tunnels,
+    )
+
+
+def _paths(flows: ExitFlows) -> tuple[tuple[TunnelId | None, ...], NDArray[np.uint8]]:
+    """Tunnel and source of each path; behind the last one those of a flow without a path."""
+    names = np.zeros((len(flows.paths) + 1, NAME_SIZE), np.uint8)
+    for index, tunnel in enumerate(flows.paths):
+        if tunnel is not None:
+            names[index] = np.frombuffer(pack_sockaddr(tunnel.remote), np.uint8)
+    tunnels = tuple(None if tunnel is None else tunnel.id for tunnel in flows.paths)
+    return (*tunnels, None), sources_of_sockaddrs(names)

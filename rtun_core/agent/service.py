@@ -108,7 +108,7 @@ class AgentService:
         if self._ended is not None:
             self._ended.cancel()
 
-    def snapshot(self) -> ServiceSnapshot:
+    def snapshot(self, *, flows: bool = True) -> ServiceSnapshot:
         """The picture right now."""
         if self._control is None:
             return ServiceSnapshot(service=self.name, signal=(self._signal,))
@@ -119,7 +119,7 @@ class AgentService:
             signal=(self._signal,),
             agents=(self._agent_row(len(tunnels)),),
             tunnels=tunnels,
-            flows=self._control.flows(),
+            flows=self._control.flows() if flows else (),
             traffic=self._control.traffic(),
             drops=drops,
             faults=faults,

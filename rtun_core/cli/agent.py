@@ -17,7 +17,8 @@ from rtun_core.cli.options import (
     secret_options,
     signal_options,
 )
-from rtun_core.cli.outputs import AUTO, OutputOptions, output_options, run_engine
+from rtun_core.cli.outputs import AUTO, OutputOptions, output_options
+from rtun_core.cli.run import run_engine
 from rtun_core.errors import UsageError
 
 if TYPE_CHECKING:

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import sys
+import time
+from dataclasses import replace
+
 import click
 
+from rtun_core.cli.console import ConsoleOptions, console_options
 from rtun_core.cli.options import UrlCommand, number
-from rtun_core.cli.outputs import AUTO, OutputOptions, output_options, run_engine
+from rtun_core.cli.outputs import AUTO, OutputOptions, output_options
+from rtun_core.cli.run import run_engine
+from rtun_core.errors import UsageError
 from rtun_core.events import DemoSummary
+
+SECONDS = 10.0  # of traffic, without the console
+DAY = 86400.0
+ROTATE = 30.0  # seconds that a tunnel lives where nobody said how long it all takes
+FLOWS = 1284  # of a simulated relay
 
 
 @click.command(cls=UrlCommand, bare={"--control": AUTO}, short_help="Show it all on loopback, offline.")
 @click.option(
     "--seconds",
     type=str,
-    callback=number(float, 1, 86400, "seconds"),
-    default="10",
-    show_default=True,
+    callback=number(float, 0, 86400, "seconds"),
     metavar="S",
-    help="How long traffic is sent.",
+    help="How long traffic is sent; 0: until stopped.  [default: 10; with the console or --simulate 0]",
 )
 @click.option(
     "--seed",
@@ -26,7 +36,7 @@ from rtun_core.events import DemoSummary
     default="1",
     show_default=True,
     metavar="N",
-    help="Of the traffic: sizes, order and contents.",
+    help="Of all that is left to chance.",
 )
 @click.option(
     "--clients",
@@ -46,22 +56,87 @@ from rtun_core.events import DemoSummary
     metavar="N",
     help="Datagrams a second over all clients.",
 )
+@click.option(
+    "--simulate", is_flag=True, help="Show a relay that is made up, with many flows and much going on."
+)
+@click.option(
+    "--flows",
+    type=str,
+    callback=number(int, 0, 200_000),
+    metavar="N",
+    help="Flows of the simulated relay.  [default: 1284]",
+)
+@click.option("--no-tui", is_flag=True, help="No console, though this is a terminal.")
+@console_options
 @output_options
-def demo(seconds: float, seed: int, clients: int, rate: float, outputs: OutputOptions) -> int:
+def demo(
+    *,
+    seconds: float | None,
+    seed: int,
+    clients: int,
+    rate: float,
+    simulate: bool,
+    flows: int | None,
+    no_tui: bool,
+    console: ConsoleOptions,
+    outputs: OutputOptions,
+) -> int:
     """Run server, two agents, a relay and an echo target on 127.0.0.1 and send seeded traffic through.
 
-    On the way a tunnel is rotated and the agent is switched. Status 0 only if everything sent came back.
+    On a terminal the console shows it, until you quit. Without a console, or with --seconds, a tunnel is
+    rotated on the way and the agent is switched; status 0 only if everything sent came back.
+
+    With --simulate nothing is sent at all: flows, tunnels and agents are made up from the seed, and take
+    commands like those of a real relay.
 
     Example: rtun demo --seconds 30 --json
     """
+    console = replace(console, show=console.show or (not no_tui and _is_for_eyes(outputs)))
+    if simulate:
+        return _simulate(seconds or None, seed, FLOWS if flows is None else flows, outputs, console)
+    if flows is not None:
+        raise UsageError("--flows is the size of a simulated relay; accepted: only with --simulate")
+    if seconds is None:
+        seconds = 0.0 if console.show else SECONDS
+    if 0 < seconds < 1:
+        raise UsageError(f"--seconds: '{seconds:g}' is not accepted; accepted: 0, or from 1 to 86400 seconds")
+    return _play(seconds, seed, clients, rate, outputs, console)
+
+
+def _is_for_eyes(outputs: OutputOptions) -> bool:
+    """Whether somebody looks: a terminal on every side, and nothing asked for that would cross the screen."""
+    streams = (sys.stdin, sys.stdout, sys.stderr)
+    return not outputs.json and not outputs.quiet and all(each is not None and each.isatty() for each in streams)
+
+
+def _play(
+    seconds: float, seed: int, clients: int, rate: float, outputs: OutputOptions, console: ConsoleOptions
+) -> int:
     from rtun_core.cli.demo_stage import DemoPlan, DemoStage
 
-    stage = DemoStage(DemoPlan(seconds=seconds, seed=seed, clients=clients, rate=rate))
+    plan = DemoPlan(
+        seconds=seconds or DAY,
+        seed=seed,
+        clients=clients,
+        rate=rate,
+        rotate=max(2.0, seconds / 3) if seconds else ROTATE,
+        switch_after=seconds * 0.4 if seconds else None,
+    )
+    stage = DemoStage(plan)
     try:
-        return run_engine(stage.on, outputs)
+        return run_engine(stage.on, outputs, console)
     finally:
         if stage.summary is not None and not outputs.json:
             click.echo(summary_text(stage.summary))
+
+
+def _simulate(
+    seconds: float | None, seed: int, flows: int, outputs: OutputOptions, console: ConsoleOptions
+) -> int:
+    from rtun_core.engine.simulated import SimulatedService, SimulatedWorld
+
+    world = SimulatedWorld(seed=seed, flows=flows, start=time.time())
+    return run_engine(lambda bus: [SimulatedService(world, bus, seconds=seconds)], outputs, console)
 
 
 def summary_text(summary: DemoSummary) -> str:

@@ -43,12 +43,18 @@ _LOOPBACK_ONLY = IceConfig(stun_servers=(), candidate_cidrs=(ipaddress.ip_networ
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoPlan:
-    """How long, how much, and the seed of it all. `rate` in datagrams a second."""
+    """How long, how much, and the seed of it all. `rate` in datagrams a second.
+
+    `rotate` is the lifetime of a tunnel and `switch_after` when the agent is switched, in seconds; None: by
+    nobody but the user.
+    """
 
     seconds: float
     seed: int
     clients: int
     rate: float
+    rotate: float = 30.0
+    switch_after: float | None = None
 
 
 class DemoStage:
@@ -109,7 +115,7 @@ class DemoStage:
             agent=re.compile("alpha|beta"),
             min_channels=2,
             max_channels=2,
-            channel_lifetime=max(2.0, self.plan.seconds / 3),
+            channel_lifetime=self.plan.rotate,
             wait_agent=FIRST_TUNNEL,
         )
         self._relay = RelayService(config, self._bus)
@@ -138,8 +144,9 @@ class DemoStage:
         await self._first_tunnel()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._traffic.run(self.plan.seconds))
-            await asyncio.sleep(self.plan.seconds * 0.4)
-            await self._switch_agent()
+            if self.plan.switch_after is not None:
+                await asyncio.sleep(self.plan.switch_after)
+                await self._switch_agent()
         report = await self._traffic.settle(SETTLE)
         self._count(self._events)
         self.summary = self._summarise(report)
@@ -193,9 +200,11 @@ class DemoStage:
         if self._events is not None:
             self._events.close()
 
-    def snapshot(self) -> ServiceSnapshot:
+    def snapshot(self, *, flows: bool = True) -> ServiceSnapshot:
         """The relay's picture."""
-        return ServiceSnapshot(service=self.name) if self._relay is None else self._relay.snapshot()
+        if self._relay is None:
+            return ServiceSnapshot(service=self.name)
+        return self._relay.snapshot(flows=flows)
 
     def counters(self) -> tuple[dict[str, int], dict[str, int]]:
         """The relay's drops, the traffic's wrong answers."""

@@ -1,11 +1,10 @@
-"""What every long-running command can write and serve, and the run itself."""
+"""What every long-running command can write and serve."""
 
 from __future__ import annotations
 
-import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -16,17 +15,12 @@ from rtun_core.cli.options import address, number, packed
 from rtun_core.events import Level
 
 if TYPE_CHECKING:
-    import asyncio
-
     from rtun_core.bus import EventBus
     from rtun_core.engine.engine import Engine
     from rtun_core.engine.log_lines import LogWriter
-    from rtun_core.engine.service import Service
     from rtun_core.wire.address import Address
 
 AUTO = "auto"  # `--control` without a path
-
-ServicesFactory = Callable[["EventBus"], Sequence["Service"]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,44 +120,8 @@ output_options = packed(
 )
 
 
-def run_engine(services_factory: ServicesFactory, outputs: OutputOptions) -> int:
-    """Run services until a signal, a command or their own end, and return the exit status.
-
-    Raises RtunError when something cannot be opened or fails; then everything was closed again.
-    """
-    import asyncio
-
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_run(services_factory, outputs))
-
-
-async def _run(services_factory: ServicesFactory, options: OutputOptions) -> int:
-    from rtun_core.bus import EventBus
-    from rtun_core.engine.engine import Engine
-
-    bus = EventBus()
-    engine = Engine(services_factory(bus), bus)
-    async with AsyncExitStack() as stack:
-        log = _log(bus, options)
-        stack.enter_context(_signals(engine, log))
-        for output in (log, *_outputs(engine, options)):
-            await output.start()
-            stack.push_async_callback(output.stop)
-        # Readers of the bus end by themselves before their connections are closed.
-        stack.callback(bus.close)
-        await _live(engine)
-    return engine.status
-
-
-async def _live(engine: Engine) -> None:
-    await engine.start()
-    try:
-        await engine.run_until_stopped()
-    finally:
-        await engine.stop()
-
-
-def _log(bus: EventBus, options: OutputOptions) -> LogWriter:
+def build_log(bus: EventBus, options: OutputOptions) -> LogWriter:
+    """The log as the options want it."""
     from rtun_core.engine.log_lines import LogWriter
 
     return LogWriter(
@@ -175,7 +133,8 @@ def _log(bus: EventBus, options: OutputOptions) -> LogWriter:
     )
 
 
-def _outputs(engine: Engine, options: OutputOptions) -> Iterator[Output]:
+def build_running(engine: Engine, options: OutputOptions) -> Iterator[Output]:
+    """What runs beside the services of an engine, apart from its log."""
     if options.json and (stdout := _descriptor(sys.stdout)) is not None:
         from rtun_core.engine.json_lines import JsonLines
 
@@ -196,47 +155,8 @@ def _outputs(engine: Engine, options: OutputOptions) -> Iterator[Output]:
         yield ControlServer(path, engine)
 
 
-@contextmanager
-def _signals(engine: Engine, log: LogWriter) -> Iterator[None]:
-    """The first signal drains, the next one ends at once; SIGHUP reopens the log file if there is one."""
-    import asyncio
-
-    loop = asyncio.get_running_loop()
-    endings = [signal.SIGTERM, signal.SIGINT]
-    hangup = getattr(signal, "SIGHUP", None)
-    if hangup is not None and log.has_file:
-        loop.add_signal_handler(hangup, log.reopen)
-    elif hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
-        endings.append(hangup)
-    for signum in endings:
-        loop.add_signal_handler(signum, _end, engine, signum)
-    try:
-        yield
-    finally:
-        for signum in {*endings, *([hangup] if hangup is not None else [])}:
-            loop.remove_signal_handler(signum)
-
-
-def _end(engine: Engine, signum: signal.Signals) -> None:
-    if engine.stopping:
-        engine.hurry(128 + signum)
-    else:
-        engine.request_stop(signum.name)
-
-
 def _descriptor(stream: object) -> int | None:
     """The descriptor of a standard stream; None when it was closed or replaced."""
     with suppress(AttributeError, OSError, ValueError):
         return int(stream.fileno())  # type: ignore[attr-defined]
     return None
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    try:
-        import uvloop
-    except ImportError:
-        import asyncio
-
-        return asyncio.new_event_loop
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return factory

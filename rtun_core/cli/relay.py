@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rtun_core.cli.console import ConsoleOptions, console_options
 from rtun_core.cli.options import (
     SignalAccess,
     UrlCommand,
@@ -18,7 +19,8 @@ from rtun_core.cli.options import (
     option_name,
     signal_options,
 )
-from rtun_core.cli.outputs import AUTO, OutputOptions, output_options, run_engine
+from rtun_core.cli.outputs import AUTO, OutputOptions, output_options
+from rtun_core.cli.run import run_engine
 from rtun_core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -188,7 +190,7 @@ def _rules(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -
     help="Most flows at one time.",
 )
 @ice_options
-@click.option("--tui", is_flag=True, help="Show the console.")
+@console_options
 @_refused_options
 @output_options
 def relay(
@@ -207,7 +209,7 @@ def relay(
     wait_agent: float | None,
     max_flows: int,
     ice: IceConfig,
-    tui: bool,
+    console: ConsoleOptions,
     outputs: OutputOptions,
 ) -> int:
     """Relay local UDP ports to targets behind an agent that is registered at URL.
@@ -216,8 +218,6 @@ def relay(
 
     Example: rtun relay -L '127.0.0.1:5353?to=8.8.8.8:53' -a beta https://signal.example
     """
-    if tui:
-        raise UsageError("--tui: the console is not in this version; accepted: running without it")
     if p2p_min_channels > p2p_max_channels:
         raise UsageError(
             f"--p2p-min-channels: {p2p_min_channels} is more than --p2p-max-channels, which is "
@@ -243,4 +243,4 @@ def relay(
         max_flows=max_flows,
         wait_agent=wait_agent,
     )
-    return run_engine(lambda bus: [RelayService(config, bus)], outputs)
+    return run_engine(lambda bus: [RelayService(config, bus)], outputs, console)

@@ -16,6 +16,7 @@ import msgspec
 
 from rtun_core.commands import Command, CommandResult, encode_command
 from rtun_core.engine.control import is_alive
+from rtun_core.engine.hello import Hello
 from rtun_core.engine.paths import control_socket, runtime_dir
 from rtun_core.errors import CommandRefused, RtunError, UsageError
 from rtun_core.events import Stamped, event_types
@@ -26,17 +27,8 @@ MAX_ANSWER = 256 * 1024 * 1024  # bytes of one
 MAX_LINE = 1024 * 1024  # bytes of one event
 
 _BASE = "http://rtun"
+_ANSWERS = (200, 400, 409)  # of a command: done, cannot be read, refused
 _Value = TypeVar("_Value")
-
-
-class Hello(msgspec.Struct, frozen=True, kw_only=True):
-    """Who answers: schema version, program version, process, newest sequence, services."""
-
-    v: int
-    version: str
-    pid: int
-    seq: int
-    services: tuple[str, ...]
 
 
 class _Answer(msgspec.Struct, frozen=True):
@@ -86,9 +78,10 @@ class ControlClient:
         """Versions and sequence of the other side."""
         return _decode(await self._get("/hello"), Hello)
 
-    async def snapshot(self) -> Snapshot:
-        """The whole picture."""
-        return _decode(await self._get("/snapshot"), Snapshot)
+    async def snapshot(self, flows: int | None = None) -> Snapshot:
+        """The whole picture, or with only the `flows` busiest flows."""
+        query = "" if flows is None else f"?flows={flows}"
+        return _decode(await self._get(f"/snapshot{query}"), Snapshot)
 
     async def snapshot_bytes(self) -> bytes:
         """The whole picture as it was sent."""
@@ -109,10 +102,15 @@ class ControlClient:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise self._lost(error) from None
 
-    async def command(self, command: Command) -> CommandResult:
-        """Have a command carried out. Raises CommandRefused or UsageError with the reason."""
+    async def command(self, command: Command, *, who: str = "ctl") -> CommandResult:
+        """Have a command carried out for `who`. Raises CommandRefused or UsageError with the reason."""
+        query = {"who": who}
         try:
-            async with self._open.post(f"{_BASE}/command", data=encode_command(command)) as response:
+            async with self._open.post(
+                f"{_BASE}/command", params=query, data=encode_command(command)
+            ) as response:
+                if response.status not in _ANSWERS:
+                    await _expect_ok(response)
                 answer = _decode(await _body(response), _Answer)
                 status = response.status
         except (aiohttp.ClientError, OSError) as error:

@@ -81,7 +81,7 @@ class DemoTraffic:
         if self._sockets is not None:
             self._sockets.close_all()
 
-    def snapshot(self) -> ServiceSnapshot:
+    def snapshot(self, *, flows: bool = True) -> ServiceSnapshot:
         """Nothing of its own to show."""
         return ServiceSnapshot(service=self.name)
 

@@ -10,13 +10,17 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from itertools import chain
+
+import msgspec
 
 from rtun_core import __version__
 from rtun_core.bus import EventBus
 from rtun_core.commands import Command, CommandResult, Quit, spell
 from rtun_core.engine.merge import grown, merge, total
+from rtun_core.engine.rate_meter import RateMeter
+from rtun_core.engine.select_flows import with_flows
 from rtun_core.engine.service import Service
 from rtun_core.errors import CommandRefused, RtunError
 from rtun_core.events import (
@@ -28,8 +32,9 @@ from rtun_core.events import (
     Faults,
     Notice,
 )
-from rtun_core.model import Snapshot
+from rtun_core.model import Snapshot, Traffic
 from rtun_core.net.tasks import TaskOwner
+from rtun_core.view.history import History, HistoryPicture
 
 SNAPSHOT_AGE = 0.25  # seconds that a snapshot is given out again
 TICK = 1.0  # seconds between two reports of drops and faults
@@ -65,6 +70,9 @@ class Engine:
         self._error: BaseException | None = None
         self._starting: asyncio.Timeout | None = None
         self._cached: tuple[float, Snapshot] | None = None
+        self._meter = RateMeter()
+        self._history = History()
+        self.history: HistoryPicture = self._history.picture()
         self._reported: tuple[dict[str, int], dict[str, int]] = ({}, {})
 
     @property
@@ -134,7 +142,7 @@ class Engine:
         now = self._mono()
         if not fresh and self._cached is not None and now - self._cached[0] < SNAPSHOT_AGE:
             return self._cached[1]
-        snapshot = self._take(now)
+        snapshot = self._with_rates(self._take(now))
         self._cached = (now, snapshot)
         return snapshot
 
@@ -144,7 +152,7 @@ class Engine:
         Raises CommandRefused, or what else of our own errors the service raises.
         """
         try:
-            result = await self._dispatch(command, who)
+            result = await self._dispatch(with_flows(command, self.snapshot), who)
         except RtunError as error:
             self.bus.emit(CommandWasRefused(who=who, command=spell(command), reason=str(error)))
             raise
@@ -186,6 +194,7 @@ class Engine:
         while True:
             await asyncio.sleep(TICK)
             self.report_counters()
+            self._sample()
 
     async def _stop_service(self, service: Service) -> None:
         if not self._hurry.is_set() and await self._drained(service):
@@ -213,8 +222,25 @@ class Engine:
         self._error = error
         self.request_stop(str(error) or repr(error), getattr(error, "exit_status", 1))
 
-    def _take(self, now: float) -> Snapshot:
-        merged = merge(service.snapshot() for service in self._running)
+    def _sample(self) -> None:
+        """Once a second: what rates and plots are made of, whether somebody looks or not."""
+        now = self._mono()
+        snapshot = self._take(now, flows=False)
+        self._meter.sample(_counters(snapshot), now)
+        self._history.observe(self._with_rates(snapshot))
+        self.history = self._history.picture()
+
+    def _with_rates(self, snapshot: Snapshot) -> Snapshot:
+        rates, replace = self._meter.rates, msgspec.structs.replace
+        return replace(
+            snapshot,
+            rates=rates(_WHOLE),
+            rules=tuple(replace(rule, rates=rates(rule.id)) for rule in snapshot.rules),
+            tunnels=tuple(replace(tunnel, rates=rates(tunnel.id)) for tunnel in snapshot.tunnels),
+        )
+
+    def _take(self, now: float, *, flows: bool = True) -> Snapshot:
+        merged = merge(service.snapshot(flows=flows) for service in self._running)
         parts = merged.services
         return Snapshot(
             seq=self.bus.seq,
@@ -244,3 +270,14 @@ class Engine:
         raise CommandRefused(
             f"{words!r} is not a command of this process, which runs {', '.join(self.names)}"
         )
+
+
+_WHOLE = ""  # the key of everything together
+
+
+def _counters(snapshot: Snapshot) -> Iterator[tuple[Hashable, Traffic]]:
+    yield _WHOLE, snapshot.traffic
+    for rule in snapshot.rules:
+        yield rule.id, rule.traffic
+    for tunnel in snapshot.tunnels:
+        yield tunnel.id, tunnel.traffic

@@ -7,6 +7,7 @@ from itertools import chain
 
 import msgspec
 
+from rtun_core.flow_rows import FlowRows
 from rtun_core.model import FlowView, ServiceSnapshot, Traffic, add_counts, add_traffic
 
 
@@ -53,8 +54,12 @@ def grown(now: dict[str, int], before: dict[str, int]) -> dict[str, int]:
 
 
 def _flows(parts: tuple[ServiceSnapshot, ...]) -> Sequence[FlowView]:
-    # A service may make its flow rows only when they are looked at: a lone table is passed on untouched.
+    # A service may make its flow rows only when they are looked at: a lone table is passed on untouched,
+    # and several in columns stay columns.
     tables = [part.flows for part in parts if len(part.flows)]
     if not tables:
         return ()
-    return tables[0] if len(tables) == 1 else tuple(chain.from_iterable(tables))
+    if len(tables) == 1:
+        return tables[0]
+    columns = [table for table in tables if isinstance(table, FlowRows)]
+    return FlowRows.join(columns) if len(columns) == len(tables) else tuple(chain.from_iterable(tables))

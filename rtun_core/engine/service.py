@@ -25,8 +25,8 @@ class Service(Protocol):
     async def stop(self, *, drain: bool) -> None:
         """Close everything; with `drain`, first give what is on its way a short, bounded time."""
 
-    def snapshot(self) -> ServiceSnapshot:
-        """The picture right now."""
+    def snapshot(self, *, flows: bool = True) -> ServiceSnapshot:
+        """The picture right now, without the flows if they are not wanted."""
 
     def counters(self) -> tuple[dict[str, int], dict[str, int]]:
         """Total drops and faults by reason: the cheap part of a snapshot, asked once a second."""

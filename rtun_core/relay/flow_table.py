@@ -9,28 +9,24 @@ Rows are reused; the id on the wire is not reused while the flow lives. No decis
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import overload
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rtun_core.model import FlowId, FlowState, FlowView, RuleId, TunnelId
+from rtun_core.flow_rows import FlowRows, flow_states, sources_of_sockaddrs
+from rtun_core.model import FlowId, RuleId, TunnelId
 from rtun_core.net.sockaddr import unpack_sockaddr
 from rtun_core.wire.address import Address
 
 NAME_SIZE = 28  # bytes of a raw socket address
 NO_CHANNEL = -1
-IDLE_AFTER = 5.0  # seconds without traffic after which a flow is shown as idle
+MIN_SAMPLE = 0.5  # seconds between two samples of the rates at least: a shorter time would make them jump
 _FIRST_CAPACITY = 64
 
 Key = int | bytes
 Rows = NDArray[np.intp]
-
-
-def format_flow_id(number: int) -> FlowId:
-    """The one spelling of a flow id."""
-    return FlowId(f"{number:08x}")
 
 
 class FlowTable:
@@ -55,6 +51,11 @@ class FlowTable:
         self.up_bytes = np.zeros(0, np.int64)
         self.down_packets = np.zeros(0, np.int64)
         self.down_bytes = np.zeros(0, np.int64)
+        self.up_rate = np.zeros(0, np.float32)  # bytes per second, between the last two samples
+        self.down_rate = np.zeros(0, np.float32)
+        self._up_sample = np.zeros(0, np.int64)  # bytes at the last sample
+        self._down_sample = np.zeros(0, np.int64)
+        self._sampled_at: float | None = None
         self.names = np.zeros((0, NAME_SIZE), np.uint8)
 
     def __len__(self) -> int:
@@ -108,7 +109,7 @@ class FlowTable:
         self.opened_at[row] = wall
         self.moved_at[row] = now
         self.names[row] = name
-        for column in (self.moves, self.up_packets, self.up_bytes, self.down_packets, self.down_bytes):
+        for column in self._counters():
             column[row] = 0
         return row
 
@@ -146,6 +147,18 @@ class FlowTable:
         self.down_bytes[row] += length
         self.last_active[row] = now
 
+    def sample_rates(self, now: float) -> None:
+        """Once a second: bytes per second since the last call; one that comes too early is ignored."""
+        elapsed = None if self._sampled_at is None else now - self._sampled_at
+        if elapsed is not None and elapsed < MIN_SAMPLE:
+            return
+        if elapsed is not None:
+            np.divide(self.up_bytes - self._up_sample, elapsed, out=self.up_rate, casting="same_kind")
+            np.divide(self.down_bytes - self._down_sample, elapsed, out=self.down_rate, casting="same_kind")
+        self._up_sample[:] = self.up_bytes
+        self._down_sample[:] = self.down_bytes
+        self._sampled_at = now
+
     def on_channel(self, channel: int) -> Rows:
         """Rows of the flows that use a channel."""
         return np.nonzero(self.used & (self.channel == channel))[0]
@@ -182,6 +195,20 @@ class FlowTable:
         packets_up, bytes_up, packets_down, bytes_down = (int(column[used].sum()) for column in columns)
         return packets_up, bytes_up, packets_down, bytes_down
 
+    def _counters(self) -> tuple[NDArray[Any], ...]:
+        """The columns that start at zero with each flow."""
+        return (
+            self.moves,
+            self.up_packets,
+            self.up_bytes,
+            self.down_packets,
+            self.down_bytes,
+            self.up_rate,
+            self.down_rate,
+            self._up_sample,
+            self._down_sample,
+        )
+
     def _new_id(self) -> int:
         while self._next_id == 0 or self._next_id in self._row_by_id:
             self._next_id = (self._next_id + 1) & 0xFFFFFFFF
@@ -204,73 +231,40 @@ class FlowTable:
         return old
 
 
-class FlowRows(Sequence[FlowView]):
-    """An immutable picture of a table's flows; rows become `FlowView`s only when they are looked at."""
-
-    def __init__(
-        self,
-        table: FlowTable,
-        *,
-        now: float,
-        rule: RuleId,
-        target: str,
-        tunnel_of: Callable[[int], TunnelId | None],
-    ) -> None:
-        rows = table.rows()
-        self._rule, self._target, self._now = rule, target, now
-        self._ids = table.ids[rows]
-        self._names = table.names[rows]
-        self._channel = table.channel[rows]
-        self._last_active = table.last_active[rows]
-        self._opened_at = table.opened_at[rows]
-        self._moves = table.moves[rows]
-        self._counts = [
-            column[rows]
-            for column in (table.up_packets, table.up_bytes, table.down_packets, table.down_bytes)
-        ]
-        self._tunnels = {int(number): tunnel_of(int(number)) for number in np.unique(self._channel)}
-
-    def __len__(self) -> int:
-        return len(self._ids)
-
-    def __iter__(self) -> Iterator[FlowView]:
-        return (self._view(index) for index in range(len(self)))
-
-    @overload
-    def __getitem__(self, index: int) -> FlowView: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[FlowView]: ...
-
-    def __getitem__(self, index: int | slice) -> FlowView | Sequence[FlowView]:
-        if isinstance(index, slice):
-            return [self._view(each) for each in range(*index.indices(len(self)))]
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        return self._view(index % len(self))
-
-    def _view(self, index: int) -> FlowView:
-        idle = self._now - float(self._last_active[index])
-        tunnel = self._tunnels[int(self._channel[index])]
-        up_packets, up_bytes, down_packets, down_bytes = (int(column[index]) for column in self._counts)
-        return FlowView(
-            id=format_flow_id(int(self._ids[index])),
-            rule=self._rule,
-            source=str(unpack_sockaddr(self._names[index].tobytes())),
-            target=self._target,
-            tunnel=tunnel,
-            state=_state(idle, tunnel),
-            opened_at=float(self._opened_at[index]),
-            idle_s=idle,
-            up_packets=up_packets,
-            up_bytes=up_bytes,
-            down_packets=down_packets,
-            down_bytes=down_bytes,
-            moves=int(self._moves[index]),
-        )
+def flow_rows(
+    table: FlowTable, *, now: float, rule: RuleId, target: str, tunnels: Mapping[int, TunnelId]
+) -> FlowRows:
+    """A picture of a table's flows. `tunnels`: what the channel numbers stand for; others are none."""
+    rows = table.rows()
+    names = (None, *tunnels.values())
+    tunnel = _places(table.channel[rows], list(tunnels))
+    idle = now - table.last_active[rows]
+    return FlowRows(
+        ids=table.ids[rows],
+        sources=sources_of_sockaddrs(table.names.take(rows, axis=0)),
+        rule=np.zeros(len(rows), np.int32),
+        target=np.zeros(len(rows), np.int32),
+        tunnel=tunnel,
+        state=flow_states(idle, has_tunnel=tunnel > 0),
+        opened_at=table.opened_at[rows],
+        idle_s=idle,
+        up_packets=table.up_packets[rows],
+        up_bytes=table.up_bytes[rows],
+        down_packets=table.down_packets[rows],
+        down_bytes=table.down_bytes[rows],
+        up_rate=table.up_rate[rows].astype(np.float64),
+        down_rate=table.down_rate[rows].astype(np.float64),
+        moves=table.moves[rows],
+        rules=(rule,),
+        targets=(target,),
+        tunnels=names,
+    )
 
 
-def _state(idle: float, tunnel: TunnelId | None) -> FlowState:
-    if tunnel is None:
-        return FlowState.WAITING
-    return FlowState.IDLE if idle > IDLE_AFTER else FlowState.ACTIVE
+def _places(channels: NDArray[np.int64], known: list[int]) -> NDArray[np.int32]:
+    """1 for the first of the known numbers and so on, 0 for any other."""
+    # Numbers are small (the owner counts them up from 0), so that a table of all of them is one too.
+    place = np.zeros(max(known, default=0) + 2, np.int32)
+    place[known] = np.arange(1, len(known) + 1)
+    beyond = len(place) - 1
+    return place[np.where((channels >= 0) & (channels < beyond), channels, beyond)]

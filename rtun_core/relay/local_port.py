@@ -16,11 +16,12 @@ import numpy as np
 
 from rtun_core.bus import EventBus
 from rtun_core.events import FlowOpened
+from rtun_core.flow_rows import format_flow_id
 from rtun_core.model import RuleId, Traffic
 from rtun_core.net.frame_socket import SCALAR_ROWS, Frames
 from rtun_core.net.udp import DatagramBatch, UdpSocket
 from rtun_core.relay.channel import Channel
-from rtun_core.relay.flow_table import NO_CHANNEL, FlowTable, Key, Rows, format_flow_id
+from rtun_core.relay.flow_table import NO_CHANNEL, FlowTable, Key, Rows
 from rtun_core.wire.address import Address
 from rtun_core.wire.relay_rule import RelayRule
 

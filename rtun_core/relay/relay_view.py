@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from typing import overload
+from collections.abc import Sequence
 
+from rtun_core.flow_rows import FlowRows
 from rtun_core.model import (
     AgentState,
     AgentView,
-    FlowView,
     RuleView,
     ServiceSnapshot,
     SignalView,
     Traffic,
-    TunnelId,
     TunnelState,
     TunnelView,
     add_counts,
@@ -25,14 +23,16 @@ from rtun_core.relay.agent_choice import REPLACEMENT_WINDOW_MS, entry_id
 from rtun_core.relay.channel import Channel, Stage
 from rtun_core.relay.config import RelayConfig
 from rtun_core.relay.director import Director
-from rtun_core.relay.flow_table import FlowRows
+from rtun_core.relay.flow_table import flow_rows
 from rtun_core.relay.health import Grade
 from rtun_core.relay.rule_relay import RuleRelay
 from rtun_core.wire.signal_json import NEVER, AgentEntry
 
 
-def relay_snapshot(rules: Sequence[RuleRelay], director: Director, config: RelayConfig) -> ServiceSnapshot:
-    """Rules, agents, tunnels, flows and totals right now."""
+def relay_snapshot(
+    rules: Sequence[RuleRelay], director: Director, config: RelayConfig, *, flows: bool = True
+) -> ServiceSnapshot:
+    """Rules, agents, tunnels, flows (if wanted) and totals right now."""
     drops, faults = relay_counters(rules)
     traffic = Traffic()
     for rule in rules:
@@ -43,7 +43,7 @@ def relay_snapshot(rules: Sequence[RuleRelay], director: Director, config: Relay
         rules=tuple(_rule(rule, director) for rule in rules),
         agents=_agents(director, rules, config),
         tunnels=tuple(_tunnel(channel, rule) for rule in rules for channel in rule.pool.channels.values()),
-        flows=_flows(rules),
+        flows=_flows(rules) if flows else (),
         traffic=traffic,
         drops=drops,
         faults=faults,
@@ -181,47 +181,16 @@ def _tunnel_state(channel: Channel) -> TunnelState:
     return TunnelState.UP if channel.health.grade is Grade.GOOD else TunnelState.DEGRADED
 
 
-def _flows(rules: Sequence[RuleRelay]) -> Sequence[FlowView]:
+def _flows(rules: Sequence[RuleRelay]) -> FlowRows:
     parts = [_flow_rows(rule) for rule in rules if len(rule.table)]
-    return parts[0] if len(parts) == 1 else Joined(parts)
+    return parts[0] if len(parts) == 1 else FlowRows.join(parts)
 
 
 def _flow_rows(rule: RuleRelay) -> FlowRows:
-    names: dict[int, TunnelId] = {number: channel.id for number, channel in rule.port.channels.items()}
-    return FlowRows(
+    return flow_rows(
         rule.table,
         now=time.monotonic(),
         rule=rule.id,
         target=str(rule.rule.target),
-        tunnel_of=names.get,
+        tunnels={number: channel.id for number, channel in rule.port.channels.items()},
     )
-
-
-class Joined(Sequence[FlowView]):
-    """Several flow sequences seen as one."""
-
-    def __init__(self, parts: Sequence[Sequence[FlowView]]) -> None:
-        self._parts = parts
-
-    def __len__(self) -> int:
-        return sum(map(len, self._parts))
-
-    def __iter__(self) -> Iterator[FlowView]:
-        return (view for part in self._parts for view in part)
-
-    @overload
-    def __getitem__(self, index: int) -> FlowView: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[FlowView]: ...
-
-    def __getitem__(self, index: int | slice) -> FlowView | Sequence[FlowView]:
-        if isinstance(index, slice):
-            return [self[each] for each in range(*index.indices(len(self)))]
-        if index < 0:
-            index += len(self)
-        for part in self._parts:
-            if 0 <= index < len(part):
-                return part[index]
-            index -= len(part)
-        raise IndexError("no such flow")

@@ -10,13 +10,14 @@ import numpy as np
 
 from rtun_core.bus import EventBus
 from rtun_core.events import FlowClosed, FlowMoved, RuleChanged
+from rtun_core.flow_rows import format_flow_id
 from rtun_core.model import FlowId, RuleId, RuleState, TunnelId
 from rtun_core.relay.agent_link import AgentLink
 from rtun_core.relay.channel import Channel
 from rtun_core.relay.channel_open import ChannelWish
 from rtun_core.relay.channel_pool import ChannelPool, PoolHooks
 from rtun_core.relay.config import RelayConfig
-from rtun_core.relay.flow_table import NO_CHANNEL, FlowTable, Rows, format_flow_id
+from rtun_core.relay.flow_table import NO_CHANNEL, FlowTable, Rows
 from rtun_core.relay.local_port import LocalPort
 from rtun_core.relay.pool import PoolPolicy
 from rtun_core.relay.router import Move, best_channel, plan_moves
@@ -93,8 +94,9 @@ class RuleRelay:
         self.pool.close("relay stopped")
 
     def tick(self, now: float) -> None:
-        """Once a second: channels, idle flows, moves, pool."""
+        """Once a second: channels, rates, idle flows, moves, pool."""
         self.pool.tick(now)
+        self.table.sample_rates(now)
         self._count_flows()
         idle = self.table.idle(now - self._idle_timeout)
         self.close_flows(idle, f"idle for {self._idle_timeout:.0f} s")

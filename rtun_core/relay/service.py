@@ -87,9 +87,9 @@ class RelayService:
             rule.close()
         await self.director.close()
 
-    def snapshot(self) -> ServiceSnapshot:
+    def snapshot(self, *, flows: bool = True) -> ServiceSnapshot:
         """The picture right now."""
-        return relay_snapshot(self.rules, self.director, self.config)
+        return relay_snapshot(self.rules, self.director, self.config, flows=flows)
 
     def counters(self) -> tuple[dict[str, int], dict[str, int]]:
         """Drops and faults by reason."""

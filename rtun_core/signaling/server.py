@@ -95,7 +95,7 @@ class SignalingServer:
         await self._close_listeners()
         self._stopped.set()
 
-    def snapshot(self) -> ServiceSnapshot:
+    def snapshot(self, *, flows: bool = True) -> ServiceSnapshot:
         """Listeners, registered agents, and attached clients."""
         return ServiceSnapshot(
             service=self.name,

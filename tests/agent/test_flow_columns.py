@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rtun_core.agent.flow_columns import NO_PATH, FlowColumns
+from rtun_core.agent.flow_columns import MIN_SAMPLE, NO_PATH, FlowColumns
 
 
 def add(columns, flow, *, path=0, idle=10.0, now=0.0):
@@ -64,6 +64,37 @@ def test_a_copy_is_dense_and_does_not_change():
     columns.up_bytes[kept] = 5
     assert len(picture) == 1
     assert (picture.flow[0], picture.up_bytes[0]) == (2, 0)
+
+
+def test_rates_are_bytes_per_second_between_samples():
+    columns = FlowColumns()
+    slot, other = add(columns, 1), add(columns, 2)
+    columns.up_bytes[slot] = 900
+    columns.sample_rates(10.0)
+    assert columns.up_rate[slot] == 0
+    columns.up_bytes[slot] += 300
+    columns.down_bytes[other] += 800
+    columns.sample_rates(10.0 + MIN_SAMPLE / 2)
+    assert columns.up_rate[slot] == 0
+    columns.sample_rates(12.0)
+    assert (columns.up_rate[slot], columns.down_rate[slot]) == (150, 0)
+    assert (columns.up_rate[other], columns.down_rate[other]) == (0, 400)
+    columns.sample_rates(13.0)
+    assert columns.up_rate[slot] == columns.down_rate[other] == 0
+
+
+def test_rates_of_a_slot_begin_at_zero_again():
+    columns = FlowColumns()
+    slot = add(columns, 1)
+    columns.sample_rates(10.0)
+    columns.up_bytes[slot] = 5000
+    columns.sample_rates(11.0)
+    columns.remove(slot)
+    assert add(columns, 2) == slot
+    assert columns.up_rate[slot] == 0
+    columns.up_bytes[slot] = 70
+    columns.sample_rates(12.0)
+    assert columns.up_rate[slot] == 70
 
 
 @given(st.lists(st.integers(0, 40), max_size=300))

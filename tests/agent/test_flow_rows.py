@@ -2,7 +2,7 @@
 
 import pytest
 
-from rtun_core.agent.flow_rows import FlowRows
+from rtun_core.agent.flow_rows import flow_rows
 from rtun_core.model import FlowState
 
 
@@ -19,7 +19,7 @@ async def opened(exit_, flows=(0x1F,)):
 
 
 def rows(exit_):
-    return FlowRows(exit_.flows, now=exit_.clock.now, wall=5000.0)
+    return flow_rows(exit_.flows, now=exit_.clock.now, wall=5000.0)
 
 
 async def test_a_row_says_what_the_flow_did(exit_):
@@ -50,6 +50,31 @@ async def test_the_picture_stays_as_it_was(exit_):
     assert len(exit_.flows) == 0
     assert len(picture) == 1
     assert picture[0].up_packets == 1
+
+
+async def test_a_row_has_the_rates_of_the_last_second(exit_):
+    await opened(exit_)
+    exit_.tick(1)
+    exit_.flows.columns.up_bytes += 300
+    exit_.flows.columns.down_bytes += 500
+    exit_.tick(2)
+    (row,) = rows(exit_)
+    assert (row.up_rate, row.down_rate) == (150.0, 250.0)
+
+
+async def test_flows_of_several_tunnels_and_targets(exit_):
+    first, second = exit_.target(), exit_.target()
+    for number, target in enumerate((first, second, first), 1):
+        _, relay = exit_.tunnel(target, session=str(number))
+        relay.uplink(number, b"question")
+        await target.recv()
+    found = {row.id[-1]: (row.tunnel, row.target) for row in rows(exit_)}
+    assert found == {
+        "1": ("t1", str(first.address)),
+        "2": ("t2", str(second.address)),
+        "3": ("t3", str(first.address)),
+    }
+    assert [row.source for row in rows(exit_)] == [str(tunnel.remote) for tunnel in exit_.tunnels]
 
 
 async def test_rows_behave_like_a_sequence(exit_):

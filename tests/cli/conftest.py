@@ -8,7 +8,8 @@ from rtun_core.cli.main import main
 
 SCRIPT = """
 import asyncio, sys
-from rtun_core.cli.outputs import OutputOptions, run_engine
+from rtun_core.cli.outputs import OutputOptions
+from rtun_core.cli.run import run_engine
 from rtun_core.commands import CommandResult, PinAgent
 from rtun_core.events import ServiceListening
 from rtun_core.model import ServiceSnapshot
@@ -24,7 +25,7 @@ class Service:
     async def stop(self, *, drain):
         if drain and {stuck}:
             await asyncio.Event().wait()
-    def snapshot(self):
+    def snapshot(self, *, flows=True):
         return ServiceSnapshot(service="fake")
     def counters(self):
         return {{}}, {{}}
@@ -95,7 +96,7 @@ def built(monkeypatch):
     """What a command would have run: the services factory and the outputs, kept instead of run."""
     kept = []
 
-    def keep(factory, outputs):
+    def keep(factory, outputs, console=None):
         kept.append((factory, outputs))
         return 0
 

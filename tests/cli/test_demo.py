@@ -18,7 +18,7 @@ from rtun_core.errors import BindError, CommandRefused, NoAgentError, RtunError
 from rtun_core.events import AgentSwitchDone, CommandDone, DemoSummary
 from rtun_core.model import encode_lazy
 
-PLAN = DemoPlan(seconds=0.5, seed=1, clients=5, rate=200.0)
+PLAN = DemoPlan(seconds=0.5, seed=1, clients=5, rate=200.0, rotate=2.0, switch_after=0.2)
 
 
 def summary(**changes):
@@ -105,7 +105,7 @@ class Silent:
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("--seconds", "0"), ("--seconds", "x"), ("--clients", "0"), ("--rate", "0"), ("--seed", "-1")],
+    [("--seconds", "0.5"), ("--seconds", "-1"), ("--seconds", "x"), ("--clients", "0"), ("--rate", "0"), ("--seed", "-1")],
 )
 def test_bad_values_are_named(refuse, option, value):
     sentence = refuse("demo", option, value)
@@ -116,13 +116,59 @@ def test_bad_values_are_named(refuse, option, value):
 def test_options_reach_the_plan(run, monkeypatch):
     plans = []
     monkeypatch.setattr(demo_stage, "DemoStage", lambda plan: plans.append(plan) or DemoStage(plan))
-    monkeypatch.setattr(demo_module, "run_engine", lambda factory, outputs: 0)
+    monkeypatch.setattr(demo_module, "run_engine", lambda *_: 0)
     assert run("demo", "--seconds", "7", "--seed", "9", "--clients", "3", "--rate", "50") == (0, "", "")
     assert run("demo") == (0, "", "")
     assert plans == [
-        DemoPlan(seconds=7.0, seed=9, clients=3, rate=50.0),
-        DemoPlan(seconds=10.0, seed=1, clients=40, rate=400.0),
+        DemoPlan(seconds=7.0, seed=9, clients=3, rate=50.0, rotate=7 / 3, switch_after=7 * 0.4),
+        DemoPlan(seconds=10.0, seed=1, clients=40, rate=400.0, rotate=10 / 3, switch_after=4.0),
     ]
+
+
+def test_with_the_console_it_plays_until_it_is_ended(run, monkeypatch):
+    plans = []
+    monkeypatch.setattr(demo_stage, "DemoStage", lambda plan: plans.append(plan) or DemoStage(plan))
+    monkeypatch.setattr(demo_module, "run_engine", lambda *_: 0)
+    assert run("demo", "--tui") == (0, "", "")
+    assert (plans[0].seconds, plans[0].switch_after) == (86400.0, None)
+
+
+# ---- simulated ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def simulated(monkeypatch):
+    """The services that a run would have got."""
+    services = []
+    monkeypatch.setattr(
+        demo_module, "run_engine", lambda factory, *_: services.extend(factory(EventBus())) or 0
+    )
+    return services
+
+
+def test_a_simulated_relay(run, simulated):
+    assert run("demo", "--simulate", "--seed", "5", "--flows", "70", "--seconds", "3") == (0, "", "")
+    (service,) = simulated
+    assert service.name == "relay"
+    assert len(service.snapshot().flows) == 70
+
+
+@pytest.mark.parametrize("words", [(), ("--seconds", "0")])
+def test_it_goes_on_until_stopped(run, simulated, words):
+    assert run("demo", "--simulate", *words) == (0, "", "")
+    (service,) = simulated
+    assert service.seconds is None
+    assert len(service.snapshot().flows) == 1284
+
+
+@pytest.mark.parametrize("value", ["-1", "200001", "many"])
+def test_how_many_flows_there_can_be(refuse, value):
+    sentence = refuse("demo", "--simulate", "--flows", value)
+    assert sentence == f"--flows: '{value}' is not accepted; accepted: a whole number from 0 to 200000"
+
+
+def test_real_flows_have_real_clients(refuse):
+    assert "only with --simulate" in refuse("demo", "--flows", "5")
 
 
 # ---- the summary ----------------------------------------------------------------------------------------

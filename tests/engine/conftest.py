@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
 from rtun_core.bus import EventBus
@@ -42,9 +43,9 @@ class FakeService:
     async def stop(self, *, drain):
         await self._do("drain" if drain else "close")
 
-    def snapshot(self):
+    def snapshot(self, *, flows=True):
         self.snapshots += 1
-        return self.view
+        return self.view if flows else msgspec.structs.replace(self.view, flows=())
 
     def counters(self):
         return self.drops, self.faults

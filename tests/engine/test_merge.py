@@ -1,4 +1,5 @@
 from rtun_core.engine.merge import grown, merge, total
+from rtun_core.flow_rows import FlowRows
 from rtun_core.model import ServiceSnapshot, Traffic
 
 
@@ -36,6 +37,16 @@ def test_two_tables_of_flows_follow_each_other(flow):
     first, second = flow(1), flow(2)
     parts = [ServiceSnapshot(service="a", flows=[first]), ServiceSnapshot(service="b", flows=[second])]
     assert list(merge(parts).flows) == [first, second]
+
+
+def test_tables_in_columns_stay_columns(flow):
+    first, second = flow(1), flow(2)
+    parts = [ServiceSnapshot(service=row.id, flows=FlowRows.of([row])) for row in (first, second)]
+    merged = merge(parts)
+    assert isinstance(merged.flows, FlowRows)
+    assert list(merged.flows) == [first, second]
+    mixed = merge([parts[0], ServiceSnapshot(service="c", flows=[second])])
+    assert mixed.flows == (first, second)
 
 
 def test_total_and_grown():

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from rtun_core.flow_rows import IDLE_AFTER, format_flow_id
 from rtun_core.model import FlowState
 from rtun_core.net.sockaddr import NAME_SIZE as RAW_SIZE
 from rtun_core.net.sockaddr import name_key, pack_sockaddr
-from rtun_core.relay.flow_table import IDLE_AFTER, NAME_SIZE, NO_CHANNEL, FlowRows, FlowTable, format_flow_id
+from rtun_core.relay.flow_table import MIN_SAMPLE, NAME_SIZE, NO_CHANNEL, FlowTable, flow_rows
 from rtun_core.wire.address import Address
 
 LAST_ID = 2**32 - 1
@@ -196,6 +197,55 @@ def test_an_empty_table_answers_everything():
     assert table.loads(2).tolist() == [0, 0]
 
 
+# ---- rates --------------------------------------------------------------------------------------------
+
+
+def rates(table):
+    return [
+        (float(up), float(down))
+        for up, down in zip(table.up_rate[table.rows()], table.down_rate[table.rows()], strict=True)
+    ]
+
+
+def test_rates_are_bytes_per_second_between_samples():
+    table = filled(2)
+    table.count_up(array([0]), array([900], np.int64), 9.0)
+    table.sample_rates(10.0)
+    assert rates(table) == [(0.0, 0.0), (0.0, 0.0)]
+    table.count_up(array([0, 0]), array([100, 200], np.int64), 11.0)
+    table.count_down(array([1]), array([800], np.int64), 11.0)
+    table.sample_rates(12.0)
+    assert rates(table) == [(150.0, 0.0), (0.0, 400.0)]
+    table.sample_rates(13.0)
+    assert rates(table) == [(0.0, 0.0), (0.0, 0.0)]
+
+
+def test_a_sample_that_comes_too_early_is_ignored():
+    table = filled(1)
+    table.sample_rates(10.0)
+    table.count_up(array([0]), array([900], np.int64), 10.0)
+    table.sample_rates(10.0 + MIN_SAMPLE / 2)
+    assert rates(table) == [(0.0, 0.0)]
+    table.sample_rates(11.0)
+    assert rates(table) == [(900.0, 0.0)]
+
+
+def test_the_rates_of_a_new_flow_begin_at_zero_in_a_used_row_and_in_a_new_one():
+    table = filled(1)
+    table.sample_rates(10.0)
+    table.count_up(array([0]), array([5000], np.int64), 10.5)
+    table.sample_rates(11.0)
+    table.close(0)
+    assert add(table, 1) == 0
+    assert rates(table) == [(0.0, 0.0)]
+    table.count_up(array([0]), array([70], np.int64), 11.5)
+    for number in range(2, 100):
+        add(table, number)
+    table.sample_rates(12.0)
+    assert rates(table) == [(70.0, 0.0)] + [(0.0, 0.0)] * 98
+    assert [view.up_rate for view in picture(table)][:2] == [70.0, 0.0]
+
+
 # ---- the model ----------------------------------------------------------------------------------------
 
 
@@ -318,7 +368,7 @@ TestAgainstADictionary = FlowMachine.TestCase
 
 def picture(table, now=100.0, tunnels=("T1", "T2", "T3")):
     names = dict(enumerate(tunnels))
-    return FlowRows(table, now=now, rule="R1", target="192.0.2.9:53", tunnel_of=names.get)
+    return flow_rows(table, now=now, rule="R1", target="192.0.2.9:53", tunnels=names)
 
 
 def test_a_flow_is_shown_with_everything_that_is_known_of_it():

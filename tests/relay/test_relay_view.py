@@ -1,9 +1,12 @@
 """The relay's picture: what it says of live objects, and that it has a JSON form."""
 
+import time
+
 import msgspec
 import pytest
 
 from rtun_core.commands import PauseRule, PinAgent, ProbeAgent, SwitchAgent
+from rtun_core.flow_rows import FlowRows
 from rtun_core.model import (
     AgentState,
     FlowState,
@@ -15,7 +18,6 @@ from rtun_core.model import (
 from rtun_core.relay.agent_choice import entry_id
 from rtun_core.relay.channel import Stage
 from rtun_core.relay.health import Grade
-from rtun_core.relay.relay_view import Joined
 from rtun_core.wire.relay_rule import RelayRule
 from tests.relay.world import LOCAL, until
 
@@ -65,6 +67,7 @@ async def test_a_live_relay(stage, relay):
     assert (snapshot.traffic.up_packets, snapshot.traffic.down_bytes) == (3, 15)
     assert snapshot.rules[0].traffic.up_bytes == 10
     assert snapshot.rules[0].agent == relay.director.link.id
+    assert isinstance(snapshot.flows, FlowRows)
     first, second = snapshot.flows
     assert (first.rule, second.rule) == ("r1", "r2")
     assert first.source == str(one.address)
@@ -171,14 +174,12 @@ async def test_drops_and_faults_of_channels_that_are_gone_still_count(relay):
     assert snapshot.rules[0].drops == {"oversize": 2}
 
 
-def test_joined_sequences():
-    joined = Joined([[1, 2], [], [3]])
-    assert len(joined) == 3
-    assert list(joined) == [1, 2, 3]
-    assert [joined[index] for index in range(-3, 3)] == [1, 2, 3, 1, 2, 3]
-    assert joined[1:] == [2, 3]
-    assert joined[::-1] == [3, 2, 1]
-    for index in (3, -4):
-        with pytest.raises(IndexError):
-            joined[index]
-    assert list(Joined([])) == []
+async def test_flows_have_rates_once_a_second_has_passed(stage, relay):
+    client = stage.client(relay)
+    await client.ask(b"12345")
+    now = time.monotonic()
+    relay.rules[0].tick(now + 1)
+    await client.ask(b"1234567890")
+    relay.rules[0].tick(now + 3)
+    (flow,) = relay.snapshot().flows
+    assert (flow.up_rate, flow.down_rate) == (5.0, 5.0)

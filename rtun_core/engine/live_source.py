@@ -1,0 +1,103 @@
+"""The engine of this process as the console sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+import msgspec
+
+from rtun_core.commands import Command, CommandResult
+from rtun_core.engine.engine_thread import EngineThread
+from rtun_core.engine.source import Picture, SourceStatus
+from rtun_core.errors import CommandRefused
+from rtun_core.events import Stamped
+from rtun_core.model import Snapshot
+from rtun_core.view.columns import TableId
+from rtun_core.view.page import Page, ViewSpec
+from rtun_core.view.project import project, select_keys
+
+
+class LiveSource:
+    """Looks at an engine on another thread.
+
+    A look asks for the next snapshot: while nobody looks, none is taken.
+    """
+
+    def __init__(self, thread: EngineThread, *, who: str = "console") -> None:
+        self._thread = thread
+        self._who = who
+        self._engine = thread.engine
+        self._since = time.time()
+        self._snapshot: Snapshot | None = None
+        self._asked = False
+
+    @property
+    def title(self) -> str:
+        """The services of the engine."""
+        return " ".join(self._engine.names)
+
+    @property
+    def status(self) -> SourceStatus:
+        """LIVE until the engine has ended."""
+        return SourceStatus("ENDED" if self._thread.done.done() else "LIVE", "", self._since)
+
+    @property
+    def refusal(self) -> str:
+        """The engine takes commands as long as it runs."""
+        return "the engine has ended" if self._thread.done.done() else ""
+
+    async def start(self) -> None:
+        """The engine runs already."""
+
+    def look(self, specs: Sequence[ViewSpec]) -> Picture | None:
+        """Project the newest snapshot, or the held one, and have the next one taken."""
+        self._ask()
+        snapshot = self._held or self._snapshot
+        if snapshot is None:
+            return None
+        begin = time.thread_time()
+        pages: dict[TableId, Page] = {spec.table: project(snapshot, spec) for spec in specs}
+        cost = time.thread_time() - begin
+        return Picture(
+            snapshot=msgspec.structs.replace(snapshot, flows=()),
+            pages=pages,
+            history=self._engine.history,
+            cost=cost,
+        )
+
+    def hold(self, *, on: bool) -> None:
+        """Freeze the view, not the collection."""
+        self._held = self._snapshot if on else None
+
+    def select(self, spec: ViewSpec) -> list[str] | None:
+        """Keys of all rows that pass, in the snapshot that is looked at."""
+        snapshot = self._held or self._snapshot
+        if snapshot is None:
+            return []
+        return select_keys(snapshot, spec.table, spec.filter, spec.marks)
+
+    def events(self) -> list[Stamped]:
+        """Drain the queue that the engine fills."""
+        return self._thread.events.drain()
+
+    async def execute(self, command: Command) -> CommandResult:
+        """Hand the command to the engine's loop and wait on ours."""
+        future = self._thread.execute(command, self._who)
+        if future is None:
+            raise CommandRefused("the engine has ended")
+        return await asyncio.wrap_future(future)
+
+    async def close(self) -> None:
+        """Stop receiving events."""
+        self._thread.call(self._thread.events.close)
+
+    def _ask(self) -> None:
+        if not self._asked:
+            self._asked = self._thread.call(self._publish)
+
+    def _publish(self) -> None:
+        """On the engine's loop: one reference is swapped in, which is all that the threads share."""
+        self._snapshot = self._engine.snapshot(fresh=True)
+        self._asked = False

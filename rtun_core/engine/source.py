@@ -1,0 +1,86 @@
+"""What a console looks at: the engine in this process, one behind a control socket, or a recording."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from rtun_core.commands import Command, CommandResult
+from rtun_core.events import Stamped
+from rtun_core.model import Snapshot
+from rtun_core.view.columns import TableId
+from rtun_core.view.history import HistoryPicture
+from rtun_core.view.page import Page, ViewSpec
+
+
+class SourceStatus(NamedTuple):
+    """How the source is: `word` is LIVE, LOST, REPLAY or ENDED; `since` Unix seconds."""
+
+    word: str
+    detail: str = ""
+    since: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One look: the snapshot without its flows, the page of every table that was asked for, the history."""
+
+    snapshot: Snapshot
+    pages: Mapping[TableId, Page]
+    history: HistoryPicture
+    cost: float = 0.0  # seconds of CPU that the pages took
+
+
+class Source(Protocol):
+    """Everything that the console needs of the engine. All methods are called on the console's thread."""
+
+    @property
+    def title(self) -> str:
+        """What is looked at, for the header: `relay`, `attached 4711`, a file's name."""
+
+    @property
+    def status(self) -> SourceStatus:
+        """How the source is right now."""
+
+    @property
+    def refusal(self) -> str:
+        """Why no command can be executed here; empty when they can."""
+
+    def look(self, specs: Sequence[ViewSpec]) -> Picture | None:
+        """The newest picture with these pages; None before the first. Never blocks.
+
+        Raises UsageError (FilterError) for a spec that cannot be answered.
+        """
+
+    def hold(self, *, on: bool) -> None:
+        """While on, looks are answered from the picture of this moment; collection goes on behind it."""
+
+    def select(self, spec: ViewSpec) -> list[str] | None:
+        """Keys of all rows that pass the filter of `spec`; None where only the engine can tell."""
+
+    def events(self) -> list[Stamped]:
+        """What happened since the last call, oldest first. Never blocks."""
+
+    async def execute(self, command: Command) -> CommandResult:
+        """Have a command carried out. Raises CommandRefused or another RtunError with the reason."""
+
+    async def start(self) -> None:
+        """Begin, on the console's loop. Raises RtunError when there is nothing to look at."""
+
+    async def close(self) -> None:
+        """Let go of it; the engine behind it goes on."""
+
+
+@runtime_checkable
+class Playable(Protocol):
+    """A source that can be moved in time: a recording."""
+
+    def step(self, by: int) -> str:
+        """Go some pictures forward, or back when negative; playing stops. What to tell the user."""
+
+    def seek(self, where: str) -> str:
+        """Go to `HH:MM:SS`, `+SECONDS`, `-SECONDS`, `start` or `end`. Raises UsageError."""
+
+    def play_at(self, factor: float) -> str:
+        """Play that many times as fast as it happened. Raises UsageError."""

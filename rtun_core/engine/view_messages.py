@@ -1,0 +1,221 @@
+"""What a viewer and an engine say to each other on `GET /view`: JSON, one message a WebSocket frame.
+
+The engine begins with `{"hello": {...}}`. The viewer answers with `since`, the sequence of the last event
+that it knows, and says at any time what it looks at: `look` (a spec a table), `interval`, `hold`. What it
+leaves out stays as it is. The engine then sends, in this order and each only when there is something:
+
+    {"events": [...]}    as `rtun events` prints them, oldest first
+    {"history": {...}}   the newest samples; the first time all of them
+    {"answer": {...}}    the page that `ask` asked for, once
+    {"error": {...}}     a spec that cannot be read; the last good one of that table stays in force
+    {"picture": {...}}   the snapshot without its flows, and the pages
+
+Then it pings, and sends nothing more before the pong: however slow the viewer is, one picture is on its
+way to it, and the next is the newest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final, Generic, TypeVar
+
+import msgspec
+
+from rtun_core.engine.hello import Hello
+from rtun_core.errors import RemoteProtocolError
+from rtun_core.events import Stamped, event_fields
+from rtun_core.model import AgentView, FlowView, RuleView, Snapshot, TunnelView
+from rtun_core.view.columns import TableId
+from rtun_core.view.history import HistoryPicture
+from rtun_core.view.page import MAX_LIMIT, Page, ViewSpec
+
+FASTEST: Final = 0.1  # seconds between two pictures
+SLOWEST: Final = 5.0
+MAX_SPECS: Final = 8
+MAX_ASKS: Final = 4
+MAX_REQUEST: Final = 1024 * 1024  # bytes of what a viewer may say at once: 10,000 marks are 110 kB
+MAX_MESSAGE: Final = 16 * 1024 * 1024  # bytes of what an engine may say at once
+MAX_EVENTS: Final = 256  # in one message: 2 ms to write
+
+_MAX_SEQUENCE: Final = 2**63 - 1
+
+Number = Annotated[int, msgspec.Meta(ge=0, le=_MAX_SEQUENCE)]
+Interval = Annotated[float, msgspec.Meta(ge=FASTEST, le=SLOWEST)]
+Row = TypeVar("Row")
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """One page, once. `number` comes back with the answer."""
+
+    number: Number
+    spec: ViewSpec
+
+
+class ViewRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a viewer wants. `turn` numbers a look and comes back with every picture that answers it."""
+
+    since: Number | None = None
+    look: Annotated[tuple[ViewSpec, ...], msgspec.Meta(max_length=MAX_SPECS)] | None = None
+    turn: Number = 0
+    interval: Interval | None = None
+    hold: bool | None = None
+    ask: Annotated[tuple[Ask, ...], msgspec.Meta(max_length=MAX_ASKS)] = ()
+
+
+class SpecError(msgspec.Struct, frozen=True):
+    """Why a spec cannot be answered; `column` is the place in its filter, if it is that."""
+
+    table: TableId
+    text: str
+    column: int | None = None
+
+
+class PageMessage(msgspec.Struct, Generic[Row], frozen=True, kw_only=True):
+    """A page as it travels: its rows are of one known kind."""
+
+    table: TableId
+    total: Number
+    shown: Number
+    first: Number
+    rows: Annotated[tuple[Row, ...], msgspec.Meta(max_length=MAX_LIMIT)]
+    follow: Number | None = None
+    now: float
+
+
+class PagesMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """Pages by table."""
+
+    rules: PageMessage[RuleView] | None = None
+    agents: PageMessage[AgentView] | None = None
+    tunnels: PageMessage[TunnelView] | None = None
+    flows: PageMessage[FlowView] | None = None
+
+
+class PictureMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """One picture. `held`: of the moment at which the viewer began to hold. `cost` in seconds."""
+
+    turn: Number = 0
+    held: bool = False
+    cost: float = 0.0
+    snapshot: Snapshot
+    pages: PagesMessage
+
+
+class AnswerMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to one `Ask`: a page or an error."""
+
+    number: Number
+    pages: PagesMessage = PagesMessage()
+    error: SpecError | None = None
+
+
+class ViewMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """What an engine says; one of these."""
+
+    hello: Hello | None = None
+    events: Annotated[tuple[msgspec.Raw, ...], msgspec.Meta(max_length=MAX_EVENTS)] = ()
+    history: Any = None
+    answer: AnswerMessage | None = None
+    error: SpecError | None = None
+    picture: PictureMessage | None = None
+
+
+def read_request(data: bytes | str) -> ViewRequest:
+    """What a viewer sent. Raises RemoteProtocolError, also when it wants nothing."""
+    request = _read(_REQUESTS, data)
+    if request == _NOTHING:
+        raise RemoteProtocolError("a message wants nothing", reason="view")
+    return request
+
+
+def read_message(data: bytes | str) -> ViewMessage:
+    """What an engine sent. Raises RemoteProtocolError."""
+    return _read(_MESSAGES, data)
+
+
+def write_request(request: ViewRequest) -> str:
+    """The JSON form of a request."""
+    return msgspec.json.encode(request).decode()
+
+
+def hello_message(hello: Hello) -> str:
+    """The first message."""
+    return _write("hello", hello)
+
+
+def events_message(events: Sequence[Stamped]) -> str:
+    """Events, at most MAX_EVENTS."""
+    return _write("events", list(map(event_fields, events)))
+
+
+def history_message(history: HistoryPicture) -> str:
+    """Samples."""
+    return _write("history", history.to_wire())
+
+
+def error_message(error: SpecError) -> str:
+    """A spec that cannot be answered."""
+    return _write("error", error)
+
+
+def answer_message(number: int, answer: Page | SpecError) -> str:
+    """A page that was asked for, or why there is none."""
+    if isinstance(answer, SpecError):
+        return _write("answer", {"number": number, "error": answer})
+    return _write("answer", {"number": number, "pages": {answer.table: answer}})
+
+
+def picture_message(
+    snapshot: Snapshot, pages: Mapping[TableId, Page], *, turn: int, held: bool, cost: float
+) -> str:
+    """A picture; the flows of the snapshot stay behind."""
+    return _write(
+        "picture",
+        {
+            "turn": turn,
+            "held": held,
+            "cost": cost,
+            "snapshot": msgspec.structs.replace(snapshot, flows=()),
+            "pages": pages,
+        },
+    )
+
+
+def pages_of(message: PagesMessage) -> dict[TableId, Page]:
+    """The pages that travelled."""
+    found: tuple[PageMessage[Any] | None, ...] = (
+        message.rules,
+        message.agents,
+        message.tunnels,
+        message.flows,
+    )
+    return {
+        page.table: Page(
+            table=page.table,
+            total=page.total,
+            shown=page.shown,
+            first=page.first,
+            rows=page.rows,
+            follow=page.follow,
+            now=page.now,
+        )
+        for page in found
+        if page is not None
+    }
+
+
+_NOTHING: Final = ViewRequest()
+_REQUESTS: Final = msgspec.json.Decoder(ViewRequest)
+_MESSAGES: Final = msgspec.json.Decoder(ViewMessage)
+_Read = TypeVar("_Read")
+
+
+def _read(decoder: msgspec.json.Decoder[_Read], data: bytes | str) -> _Read:
+    try:
+        return decoder.decode(data)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise RemoteProtocolError(f"a message cannot be read: {error}", reason="view") from None
+
+
+def _write(name: str, value: object) -> str:
+    return msgspec.json.encode({name: value}).decode()

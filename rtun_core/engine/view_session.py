@@ -1,0 +1,209 @@
+"""`GET /view` on the control socket: a console elsewhere looks at this engine over a WebSocket.
+
+What is said is in `view_messages`, what a viewer is owed in `viewer`. A viewer costs the engine's loop a
+bounded share, whatever it asks and however slow it is; what it says wrongly ends its session and is
+counted, and the engine goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+
+from aiohttp import WSCloseCode, WSMsgType, web
+
+from rtun_core.bus import HISTORY
+from rtun_core.engine.engine import Engine
+from rtun_core.engine.hello import hello_of
+from rtun_core.engine.view_budget import ViewBudget
+from rtun_core.engine.view_messages import MAX_REQUEST, ViewRequest, hello_message, read_request
+from rtun_core.engine.viewer import Viewer
+from rtun_core.errors import RemoteProtocolError
+from rtun_core.events import ConsoleAttached, ConsoleDetached
+from rtun_core.model import Snapshot
+from rtun_core.net.tasks import TaskOwner
+
+MAX_VIEWERS = 16
+FIRST_LIMIT = 10.0  # seconds in which a viewer must say what it wants
+CLOSE_LIMIT = 0.5  # seconds that a viewer may take to part
+_MAX_CLOSE_TEXT = 120  # bytes; a close frame holds 123
+
+
+class Viewers:
+    """All viewers of one engine. They share a budget, and pictures that are recent enough for both."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._budget = ViewBudget()
+        self._count = 0
+        self._newest: tuple[float, Snapshot] | None = None
+        self._over = False
+
+    async def serve(self, request: web.Request, who: str) -> web.StreamResponse:
+        """Answer for as long as the viewer looks; 503 when there are too many of them or the end is near."""
+        if self._over or self._count >= MAX_VIEWERS:
+            return web.Response(status=503, text="too many consoles look already\n")
+        link = web.WebSocketResponse(
+            timeout=CLOSE_LIMIT, autoping=False, compress=False, max_msg_size=MAX_REQUEST
+        )
+        self._count += 1
+        try:
+            await link.prepare(request)
+            await self._attend(link, who)
+        finally:
+            self._count -= 1
+            if not self._count:
+                self._newest = None
+        return link
+
+    async def _attend(self, link: web.WebSocketResponse, who: str) -> None:
+        bus = self._engine.bus
+        viewer = Viewer(self._snapshot, lambda: self._engine.history)
+        session = ViewSession(link, self._engine, viewer, self._budget)
+        bus.emit(ConsoleAttached(who=who))
+        try:
+            await session.run()
+        finally:
+            self._over = self._over or session.over
+            bus.emit(ConsoleDetached(who=who, reason=session.reason, detail=session.failure))
+
+    def _snapshot(self, age: float) -> Snapshot:
+        now = asyncio.get_running_loop().time()
+        if self._newest is None or now - self._newest[0] > age:
+            self._newest = (now, self._engine.snapshot(fresh=True))
+        return self._newest[1]
+
+
+class ViewSession:
+    """One viewer's link, from the first message to the last. `reason` says how it ended.
+
+    `over`: the engine's bus was closed. `failure` is the traceback of an error of ours.
+    """
+
+    def __init__(
+        self, link: web.WebSocketResponse, engine: Engine, viewer: Viewer, budget: ViewBudget
+    ) -> None:
+        self.reason = "the link is gone"
+        self.failure = ""
+        self.over = False
+        self._code = WSCloseCode.OK
+        self._link = link
+        self._engine = engine
+        self._viewer = viewer
+        self._budget = budget
+        self._since = engine.bus.seq
+        self._begun = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._told_all = asyncio.Event()
+        self._pong = asyncio.Event()
+        self._pings = 0
+
+    async def run(self) -> None:
+        """Serve until either side has enough."""
+        tasks = TaskOwner("view", self._failed)
+        try:
+            await self._link.send_str(hello_message(hello_of(self._engine)))
+            parts = (self._read(), self._collect(), self._send())
+            running = [tasks.spawn(part, part.__name__.strip("_")) for part in parts]
+            await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        except ConnectionError:
+            return
+        finally:
+            await tasks.close()
+        await self._link.close(
+            code=self._code, message=self.reason.encode("ascii", "replace")[:_MAX_CLOSE_TEXT]
+        )
+
+    def _failed(self, _name: str, error: BaseException) -> None:
+        match error:
+            case ConnectionError():
+                pass
+            case RemoteProtocolError():
+                self._engine.count_fault(error.reason)
+                self.reason, self._code = str(error), WSCloseCode.POLICY_VIOLATION
+            case _:
+                self.failure = "".join(traceback.format_exception(error))
+                self.reason, self._code = f"an error of ours: {error!r}", WSCloseCode.INTERNAL_ERROR
+
+    async def _read(self) -> None:
+        """What the viewer says. It may speak as fast as it wants and is heard within the budget."""
+        async with asyncio.timeout(FIRST_LIMIT) as limit:
+            while (request := await self._request()) is not None:
+                limit.reschedule(None)
+                async with self._budget:
+                    self._viewer.take(request)
+                if request.since is not None and not self._begun.is_set():
+                    self._since = request.since
+                self._begun.set()
+                self._wake.set()
+
+    async def _request(self) -> ViewRequest | None:
+        """The next request; None when the viewer closed the link."""
+        while True:
+            message = await self._link.receive()
+            match message.type:
+                case WSMsgType.TEXT | WSMsgType.BINARY:
+                    return read_request(message.data)
+                case WSMsgType.PONG:
+                    self._answered(bytes(message.data))
+                case WSMsgType.PING:
+                    await self._link.pong(message.data)
+                case WSMsgType.ERROR:
+                    raise RemoteProtocolError(f"a frame cannot be read: {message.data}", reason="view")
+                case WSMsgType.CLOSE:
+                    self.reason = "closed by its user"
+                    return None
+                case _:
+                    return None
+
+    def _answered(self, data: bytes) -> None:
+        if data == b"%d" % self._pings:
+            self._pong.set()
+
+    async def _collect(self) -> None:
+        """Events, from the bus to the viewer's account; no more are fetched than were told."""
+        await self._begun.wait()
+        subscription = self._engine.bus.subscribe(HISTORY, since=self._since)
+        try:
+            while events := await subscription.get():
+                self._viewer.tell(events)
+                await self._told_all.wait()
+                self._told_all.clear()
+        finally:
+            subscription.close()
+        self.over = True
+        self._wake.set()
+        await asyncio.Event().wait()  # what is left is told before the link is closed
+
+    async def _send(self) -> None:
+        """What the viewer is owed: at its beat, or when it asks; and only after it got the last."""
+        await self._begun.wait()
+        while True:
+            await self._due()
+            async with self._budget:
+                messages = self._viewer.messages(asyncio.get_running_loop().time())
+            if not self._viewer.backlog:
+                self._told_all.set()
+            if messages:
+                await self._deliver(messages)
+            if self.over and not self._viewer.backlog:
+                self.reason, self._code = "the engine has ended", WSCloseCode.GOING_AWAY
+                return
+
+    async def _due(self) -> None:
+        if self.over or self._viewer.backlog:
+            return
+        try:
+            async with asyncio.timeout_at(self._viewer.due_at):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+        self._wake.clear()
+
+    async def _deliver(self, messages: list[str]) -> None:
+        for message in messages:
+            await self._link.send_str(message)
+        self._pong.clear()
+        self._pings += 1
+        await self._link.ping(b"%d" % self._pings)
+        await self._pong.wait()

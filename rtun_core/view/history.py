@@ -1,0 +1,263 @@
+"""Five minutes of what was carried, one sample a second: what the plots are made of.
+
+`History` is written by the engine, sample by sample, whether somebody looks or not. A `HistoryPicture`
+is an immutable copy of it, oldest sample first, that threads share and consoles draw. A second
+without a sample is NaN: a gap in a plot is a gap in what is known, never a zero.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final, TypeAlias
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from rtun_core.errors import RemoteProtocolError
+from rtun_core.model import Snapshot, TunnelId, TunnelView
+
+STEP: Final = 1.0  # seconds from one sample to the next
+SAMPLES: Final = 300
+MAX_TUNNELS: Final = 256
+KEEP_GONE: Final = 60  # samples that a tunnel stays after it was last seen
+
+_EARLY: Final = 0.9  # seconds; a sample sooner than this is none
+_LATE: Final = 0.4  # of a step; a sample may come later than this before a second counts as missing
+
+Series: TypeAlias = NDArray[np.float32]
+
+_TOTALS: Final = ("up", "down", "drops", "packets")
+_OF_TUNNEL: Final = ("rtt", "loss", "up", "down")
+_DECIMALS: Final[Mapping[str, int]] = {"rtt": 2, "loss": 4}  # on the wire; 1 for the others
+
+
+def _empty() -> Series:
+    return np.empty(0, np.float32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TunnelHistory:
+    """One tunnel: round trip in ms, loss as a share of 1 (the worse direction), bytes per second.
+
+    All have the length of the whole history, so that the same index is the same second everywhere.
+    """
+
+    rtt: Series
+    loss: Series
+    up: Series
+    down: Series
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class HistoryPicture:
+    """What is known of the last minutes. `end` is the Unix time of the newest sample.
+
+    `up` and `down` in bytes/s, `drops` and `packets` (both directions, carried) in datagrams/s, all of
+    one length of at most `SAMPLES`. `count` is how many samples there ever were, gaps included: it
+    tells plots of several samples a column which of them belong together.
+    """
+
+    step: float
+    end: float
+    up: Series
+    down: Series
+    drops: Series
+    packets: Series = field(default_factory=_empty)
+    tunnels: Mapping[TunnelId, TunnelHistory] = field(default_factory=dict)
+    count: int = 0
+
+    def drop_share(self, seconds: float = 60.0) -> float | None:
+        """Dropped datagrams of the last `seconds` as a share of all; None while there was none at all."""
+        last = max(1, round(seconds / self.step))
+        dropped = float(np.nansum(self.drops[-last:]))
+        everything = dropped + float(np.nansum(self.packets[-last:]))
+        return dropped / everything if everything > 0 else None
+
+    def to_wire(self) -> dict[str, Any]:
+        """As plain builtins for JSON, None for NaN, rounded to what a plot can show."""
+        return {
+            "step": self.step,
+            "end": self.end,
+            "count": self.count,
+            **_wire_series(self, _TOTALS),
+            "tunnels": {name: _wire_series(each, _OF_TUNNEL) for name, each in self.tunnels.items()},
+        }
+
+    @classmethod
+    def from_wire(cls, value: object) -> HistoryPicture:
+        """The picture that `to_wire` wrote. Raises RemoteProtocolError for anything else."""
+        try:
+            wire = msgspec.convert(value, _WirePicture)
+        except msgspec.ValidationError as error:
+            raise RemoteProtocolError(f"history: {error}", reason="history") from error
+        totals = {name: _series(getattr(wire, name)) for name in _TOTALS}
+        tunnels = {
+            TunnelId(name): TunnelHistory(*(_series(getattr(each, part)) for part in _OF_TUNNEL))
+            for name, each in wire.tunnels.items()
+        }
+        picture = cls(step=wire.step, end=wire.end, count=wire.count, tunnels=tunnels, **totals)
+        if len(set(_lengths(picture))) > 1:
+            raise RemoteProtocolError("history: the series are not of one length", reason="history")
+        return picture
+
+
+class History:
+    """Collects samples. One per second is taken; the fixed rings never grow, whatever comes."""
+
+    def __init__(self) -> None:
+        self._totals = _Ring(len(_TOTALS))
+        self._tunnels: dict[TunnelId, _TunnelRing] = {}
+        self._count = 0
+        self._end: float | None = None
+        self._dropped = 0
+
+    def observe(self, snapshot: Snapshot) -> None:
+        """Take a sample at `snapshot.ts`. Ignored less than 0.9 s after the last one.
+
+        Seconds that were missed become NaN. A clock that was set back starts from there, with no gap.
+        """
+        elapsed = STEP if self._end is None else snapshot.ts - self._end
+        if not math.isfinite(elapsed) or -_EARLY <= elapsed < _EARLY:
+            return
+        missed = min(SAMPLES, max(0, int(elapsed / STEP + _LATE) - 1))
+        dropped = sum(snapshot.drops.values())
+        growth = math.nan if self._end is None else max(0, dropped - self._dropped) / max(elapsed, STEP)
+        self._dropped, self._end = dropped, snapshot.ts
+        self._push_totals(snapshot, growth, missed)
+        self._push_tunnels(snapshot.tunnels, missed)
+        self._count += missed + 1
+
+    def picture(self) -> HistoryPicture:
+        """A copy of what is known now, read-only."""
+        length = min(self._count, SAMPLES)
+        up, down, drops, packets = self._totals.rows(self._count, length)
+        tunnels = {
+            name: TunnelHistory(*each.ring.rows(self._count, length)) for name, each in self._tunnels.items()
+        }
+        return HistoryPicture(
+            step=STEP,
+            end=self._end or 0.0,
+            up=up,
+            down=down,
+            drops=drops,
+            packets=packets,
+            tunnels=tunnels,
+            count=self._count,
+        )
+
+    def _push_totals(self, snapshot: Snapshot, drops: float, missed: int) -> None:
+        rates = snapshot.rates
+        sample = (rates.up_bytes, rates.down_bytes, drops, rates.up_packets + rates.down_packets)
+        self._totals.push(self._count, missed, sample)
+
+    def _push_tunnels(self, views: Iterable[TunnelView], missed: int) -> None:
+        seen = {view.id: view for view in views}
+        for name in [name for name, each in self._tunnels.items() if self._is_over(name in seen, each)]:
+            del self._tunnels[name]
+        for name in seen:
+            if name not in self._tunnels and self._has_room(seen):
+                self._tunnels[name] = _TunnelRing()
+            if name in self._tunnels:
+                self._tunnels[name].seen = self._count + missed
+        for name, each in self._tunnels.items():
+            sample = _tunnel_sample(seen[name]) if name in seen else _UNKNOWN
+            each.ring.push(self._count, missed, sample)
+
+    def _is_over(self, here: bool, tunnel: _TunnelRing) -> bool:
+        return not here and self._count - tunnel.seen >= KEEP_GONE
+
+    def _has_room(self, seen: Mapping[TunnelId, TunnelView]) -> bool:
+        """Whether one more tunnel may be kept; one that is gone makes way."""
+        if len(self._tunnels) < MAX_TUNNELS:
+            return True
+        gone = [name for name in self._tunnels if name not in seen]
+        if not gone:
+            return False
+        del self._tunnels[min(gone, key=lambda name: self._tunnels[name].seen)]
+        return True
+
+
+_UNKNOWN: Final = (math.nan,) * len(_OF_TUNNEL)
+
+
+class _Ring:
+    """Some series of `SAMPLES` samples. The number of a sample, from 0 on, says where it stands."""
+
+    __slots__ = ("_cells",)
+
+    def __init__(self, rows: int) -> None:
+        self._cells = np.full((rows, SAMPLES), np.nan, np.float32)
+
+    def push(self, number: int, missed: int, sample: tuple[float, ...]) -> None:
+        """Write `missed` samples that are not known from `number` on, then `sample`."""
+        self._cells[:, np.arange(number, number + missed) % SAMPLES] = np.nan
+        self._cells[:, (number + missed) % SAMPLES] = sample
+
+    def rows(self, count: int, length: int) -> tuple[Series, ...]:
+        """The newest `length` of `count` samples of each row, oldest first, as a copy."""
+        turned = np.roll(self._cells, -(count % SAMPLES), axis=1)[:, SAMPLES - length :]
+        turned.flags.writeable = False
+        return tuple(turned)
+
+
+class _TunnelRing:
+    __slots__ = ("ring", "seen")
+
+    def __init__(self) -> None:
+        self.ring = _Ring(len(_OF_TUNNEL))
+        self.seen = 0  # number of the last sample in which it was there
+
+
+def _tunnel_sample(view: TunnelView) -> tuple[float, ...]:
+    known = [loss for loss in (view.loss_up, view.loss_down) if loss is not None]
+    rtt = math.nan if view.rtt_ms is None else view.rtt_ms
+    return rtt, max(known, default=math.nan), view.rates.up_bytes, view.rates.down_bytes
+
+
+_Value = Annotated[float, msgspec.Meta(ge=0, le=1e18)] | None
+_Values = Annotated[list[_Value], msgspec.Meta(max_length=SAMPLES)]
+_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+
+
+class _WireTunnel(msgspec.Struct):
+    rtt: _Values
+    loss: _Values
+    up: _Values
+    down: _Values
+
+
+class _WirePicture(msgspec.Struct):
+    step: Annotated[float, msgspec.Meta(gt=0, le=3600)]
+    end: Annotated[float, msgspec.Meta(ge=0, le=1e12)]
+    up: _Values
+    down: _Values
+    drops: _Values
+    packets: _Values
+    tunnels: Annotated[dict[_Name, _WireTunnel], msgspec.Meta(max_length=MAX_TUNNELS)]
+    count: Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+
+
+def _wire_series(owner: object, names: Iterable[str]) -> dict[str, list[float | None]]:
+    return {name: _wire_values(getattr(owner, name), _DECIMALS.get(name, 1)) for name in names}
+
+
+def _wire_values(series: Series, decimals: int) -> list[float | None]:
+    values = series.astype(np.float64).round(decimals).tolist()
+    return [value if value == value else None for value in values]
+
+
+def _series(values: list[float | None]) -> Series:
+    series = np.array(values, np.float32)  # None becomes NaN
+    series.flags.writeable = False
+    return series
+
+
+def _lengths(picture: HistoryPicture) -> Iterable[int]:
+    for name in _TOTALS:
+        yield len(getattr(picture, name))
+    for tunnel in picture.tunnels.values():
+        for name in _OF_TUNNEL:
+            yield len(getattr(tunnel, name))

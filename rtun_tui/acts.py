@@ -1,0 +1,336 @@
+"""What each key of the keymap does: move, arrange, operate, ask. One entry an action; none is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from rtun_core.cli.console import EndKind
+from rtun_core.events import Level
+from rtun_core.view.cells import cell_text
+from rtun_core.view.columns import COLUMNS, column_named, row_key
+from rtun_tui.draw.headings import heading
+from rtun_tui.export import export_text
+from rtun_tui.operations import OPERATIONS
+from rtun_tui.screens.choose import Choose
+from rtun_tui.screens.columns import ChooseColumns
+from rtun_tui.screens.help import Help
+from rtun_tui.view_commands import units_text
+from rtun_tui.widgets.detail import Detail
+from rtun_tui.widgets.event_list import EventList
+from rtun_tui.widgets.live_table import LiveTable
+from rtun_tui.widgets.prompt import COMMAND, FILTER
+
+if TYPE_CHECKING:
+    from rtun_tui.app import ConsoleApp
+
+# Commands of the view that a key stands for.
+LINES: Mapping[str, str] = {
+    "pane.agents": "focus agents",
+    "pane.tunnels": "focus tunnels",
+    "pane.flows": "focus flows",
+    "pane.events": "focus events",
+    "pane.rules": "focus rules",
+    "pane.zoom": "zoom",
+    "take.screenshot": "screenshot",
+    "app.close": "close",
+    "app.quit": "quit",
+}
+# Methods of the pane in front, and their argument if they have one.
+MOTIONS: Mapping[str, tuple[str, *tuple[int, ...]]] = {
+    "move.down": ("action_move", 1),
+    "move.up": ("action_move", -1),
+    "move.first": ("action_home",),
+    "move.last": ("action_end",),
+    "move.half-down": ("action_half_page", 1),
+    "move.half-up": ("action_half_page", -1),
+    "move.page-down": ("action_full_page", 1),
+    "move.page-up": ("action_full_page", -1),
+}
+# The same, where only tables have it.
+TABLE_MOTIONS: Mapping[str, tuple[str, *tuple[int, ...]]] = {
+    "move.left": ("action_scroll_columns", -1),
+    "move.right": ("action_scroll_columns", 1),
+    "mark.toggle": ("action_toggle_mark",),
+    "mark.clear": ("action_clear_marks",),
+    "sort.previous": ("action_shift_sort", -1),
+    "sort.next": ("action_shift_sort", 1),
+    "sort.invert": ("action_invert_sort",),
+    "columns.wide": ("action_toggle_wide",),
+}
+TWICE = 1.0  # seconds within which ctrl+c twice quits
+
+
+class Acts:
+    """The actions of one console."""
+
+    def __init__(self, app: ConsoleApp) -> None:
+        self._app = app
+        self._interrupted_at = float("-inf")
+        self.table: Mapping[str, Callable[[], object]] = {
+            "mark.range": self._mark_range,
+            "pane.next": lambda: app.desk.next_pane(1),
+            "pane.previous": lambda: app.desk.next_pane(-1),
+            "pane.jump": self._jump,
+            "look.detail": self._detail,
+            "look.back": self._back,
+            "filter.edit": self._edit_filter,
+            "filter.toggle": self._toggle_filter,
+            "match.next": lambda: self._match(1),
+            "match.previous": lambda: self._match(-1),
+            "sort.choose": self._choose_sort,
+            "columns.choose": self._choose_columns,
+            "time.pause": lambda: app.effects.pause(on=app.desk.paused_at is None),
+            "time.faster": self._faster,
+            "time.slower": self._slower,
+            "time.repaint": lambda: app.refresh(repaint=True, layout=True),
+            "time.back": lambda: self._say(app.effects.step(-1)),
+            "time.forward": lambda: self._say(app.effects.step(1)),
+            "show.units": self._units,
+            "show.totals": self._totals,
+            "show.privacy": lambda: app.desk.look_with(private=not app.desk.look.private),
+            "show.theme": self._choose_theme,
+            "show.level": self._level,
+            "take.copy": self._copy,
+            "take.copy-json": self._copy_json,
+            "take.export": self._export,
+            "app.command": lambda: app.overview.prompt.edit(COMMAND),
+            "app.palette": app.effects.palette,
+            "app.help": lambda: app.push_screen(Help(app.keymap, app.desk.pane, app.palette)),
+            "app.record": lambda: self._say(app.effects.toggle_record()),
+            "app.copy-selection": self._interrupt,
+        }
+
+    @property
+    def known(self) -> frozenset[str]:
+        """Every action that is carried out here."""
+        return frozenset({*self.table, *LINES, *OPERATIONS, *MOTIONS, *TABLE_MOTIONS})
+
+    async def do(self, action: str) -> None:
+        """Carry out an action of the keymap."""
+        if action in OPERATIONS:
+            await self._app.operate(OPERATIONS[action])
+        elif action in LINES:
+            await self._app.run_line(LINES[action])
+        elif action in MOTIONS:
+            name, *arguments = MOTIONS[action]
+            getattr(self._front, name)(*arguments)
+        elif action in TABLE_MOTIONS:
+            name, *arguments = TABLE_MOTIONS[action]
+            getattr(self._live, name)(*arguments)
+        else:
+            done = self.table[action]()
+            if isinstance(done, Awaitable):
+                await done
+
+    # -- moving --------------------------------------------------------------------------------
+
+    @property
+    def _live(self) -> LiveTable:
+        return self._app.overview.table(self._app.desk.table.table)
+
+    @property
+    def _front(self) -> LiveTable | EventList:
+        overview = self._app.overview
+        return overview.pane(EventList) if self._app.desk.pane == "events" else self._live
+
+    def _mark_range(self) -> None:
+        if not self._live.action_mark_to_cursor():
+            self._app.say("mark a row with space first; the range reaches from there, within a few screens")
+
+    def _jump(self) -> None:
+        panes = ("agents", "tunnels", "flows", "events", "rules")
+        options = [(pane, heading(pane, self._app.desk.tables.get(pane))) for pane in panes]  # type: ignore[call-overload]
+        self._app.push_screen(Choose("Go to", options, current=self._app.desk.pane), self._jumped)
+
+    def _jumped(self, pane: str | None) -> None:
+        if pane is not None:
+            self._app.desk.focus(pane)
+            self._app.overview.sync()
+            self._app.look()
+
+    # -- looking -------------------------------------------------------------------------------
+
+    def _detail(self) -> None:
+        desk = self._app.desk
+        if desk.pane == "events":
+            self._app.say(
+                "events are whole already: Enter shows the detail of an agent, tunnel, flow or rule"
+            )
+        elif desk.detail:
+            self._app.overview.pane(Detail).toggle_pin()
+        elif desk.table.current() is None:
+            self._app.say("there is no row under the cursor")
+        else:
+            desk.detail = True
+
+    def _back(self) -> None:
+        """Close what was opened last: drawer, zoom, filter, marks."""
+        desk = self._app.desk
+        if desk.detail:
+            desk.detail = False
+            self._app.overview.pane(Detail).unpin()
+        elif desk.zoom:
+            desk.zoom = False
+        elif desk.pane == "events" and self._app.overview.pane(EventList).search:
+            self._app.overview.pane(EventList).search = ""
+        elif desk.table.filter:
+            desk.table.filter = ""
+            self._app.look()
+        elif desk.table.marks:
+            self._live.action_clear_marks()
+        elif desk.pane == "rules":
+            desk.rules = False
+            desk.focus("flows")
+
+    def _edit_filter(self) -> None:
+        desk = self._app.desk
+        events = self._app.overview.pane(EventList)
+        text = events.search if desk.pane == "events" else desk.table.filter
+        self._app.overview.prompt.edit(FILTER, text)
+
+    def _toggle_filter(self) -> None:
+        state = self._app.desk.table
+        if not state.filter:
+            self._app.say("there is no filter: / begins one")
+            return
+        state.filter_on = not state.filter_on
+        self._app.look()
+
+    def _match(self, step: int) -> None:
+        events = self._app.overview.pane(EventList)
+        if self._app.desk.pane != "events":
+            self._app.say("the filter hides what does not match: every row is a match")
+        elif not events.search:
+            self._app.say("nothing is searched for: / begins a search")
+        else:
+            events.action_match(step)
+
+    # -- arranging -----------------------------------------------------------------------------
+
+    def _choose_sort(self) -> None:
+        state = self._app.desk.table
+        options = [(column.id, f"{column.id:<10}{column.help}") for column in COLUMNS[state.table]]
+        current = state.sort[0].column if state.sort else None
+        dialog = Choose(f"Sort {state.table} by", options, current=current)
+        self._app.push_screen(dialog, self._sort_chosen)
+
+    def _sort_chosen(self, column: str | None) -> None:
+        if column is not None:
+            self._live.action_sort_by(column)
+            self._app.overview.sync()
+
+    def _choose_columns(self) -> None:
+        state = self._app.desk.table
+        self._app.push_screen(ChooseColumns(state.table, state.columns), self._columns_chosen)
+
+    def _columns_chosen(self, columns: tuple[str, ...] | None) -> None:
+        if columns:
+            self._app.desk.table.columns = columns
+            self._app.overview.sync()
+
+    def _units(self) -> None:
+        """The next of bits, bytes, bits in 1024s, bytes in 1024s."""
+        look = self._app.desk.look
+        order = ((True, False), (False, False), (True, True), (False, True))
+        bits, iec = order[(order.index((look.bits, look.iec)) + 1) % len(order)]
+        self._app.desk.look_with(bits=bits, iec=iec)
+        self._app.say(f"units: {units_text(self._app.desk)}")
+
+    def _totals(self) -> None:
+        tables = self._app.desk.tables.values()
+        on = not self._app.desk.table.totals
+        for state in tables:
+            if state.totals != on:
+                state.toggle_totals()
+        self._app.look()
+        self._app.say("totals" if on else "rates")
+
+    def _level(self) -> None:
+        levels = list(Level)
+        desk = self._app.desk
+        desk.level = levels[(levels.index(desk.level) + 1) % len(levels)]
+        self._app.say(f"events from {desk.level.name.lower()} on")
+
+    def _choose_theme(self) -> None:
+        app = self._app
+        before = app.palette.name
+        options = [(name, name) for name in app.library.names()]
+
+        def chosen(name: str | None) -> None:
+            app.use_theme(name or before)
+
+        def look(name: str) -> None:
+            app.use_theme(name)
+
+        app.push_screen(Choose("Theme", options, current=before, on_look=look), chosen)
+
+    def _faster(self) -> None:
+        self._app.governor.faster()
+        self._app.say(f"a look every {self._app.governor.interval:g} s")
+
+    def _slower(self) -> None:
+        self._app.governor.slower()
+        self._app.say(f"a look every {self._app.governor.interval:g} s")
+
+    # -- taking --------------------------------------------------------------------------------
+
+    def _rows(self) -> list[Any]:
+        """The marked rows that are here, else the one under the cursor."""
+        state = self._app.desk.table
+        page = state.page
+        marked = [row for row in (page.rows if page else ()) if row_key(state.table, row) in state.marks]
+        row = state.current()
+        return marked or ([] if row is None else [row])
+
+    def _copy(self) -> None:
+        if self._app.desk.pane == "events":
+            self._take(self._app.overview.pane(EventList).visible_text())
+            return
+        state = self._app.desk.table
+        columns = [column_named(state.table, name) for name in state.columns]
+        look, now = self._app.desk.look, self._now
+        lines = ["  ".join(cell_text(column, row, look, now) for column in columns) for row in self._rows()]
+        self._take("\n".join(lines))
+
+    def _copy_json(self) -> None:
+        state = self._app.desk.table
+        self._take(export_text("ndjson", state.table, self._rows(), self._app.desk.look, self._now).rstrip())
+
+    @property
+    def _now(self) -> float:
+        picture = self._app.overview.picture
+        return picture.snapshot.ts if picture is not None else 0.0
+
+    def _take(self, text: str) -> None:
+        if not text:
+            self._app.say("there is nothing to copy")
+            return
+        self._app.copy_to_clipboard(text)
+        self._app.say(f"copied: {text.splitlines()[0][:60]}{' ...' if len(text) > 60 else ''}")
+
+    def _export(self) -> None:
+        forms = (("csv", "CSV, for spreadsheets"), ("ndjson", "NDJSON, one row a line"))
+
+        def chosen(form: str | None) -> None:
+            if form is not None:
+                self._app.run_worker(self._app.run_line(f"export {form}"), group="command")
+
+        self._app.push_screen(Choose(f"Export {self._app.desk.table.table}", forms), chosen)
+
+    def _say(self, text: str) -> None:
+        if text:
+            self._app.say(text)
+
+    def _interrupt(self) -> None:
+        """ctrl+c copies what is selected; twice it quits."""
+        now = self._app.wall()
+        if now - self._interrupted_at < TWICE:
+            self._app.close(EndKind.QUIT)
+            return
+        self._interrupted_at = now
+        selected = self._app.screen.get_selected_text()
+        if selected:
+            self._take(selected)
+        else:
+            self._app.say("once more within a second quits")

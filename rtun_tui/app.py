@@ -1,0 +1,320 @@
+"""The console: one app that looks at a source, draws a desk, and turns keys into commands.
+
+It owns the beat (when to look), the desk (what the user has arranged), and nothing of the engine. Every look
+and every key costs only this thread; the engine has its own.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from textual.app import App
+from textual.reactive import reactive
+from textual.timer import Timer
+
+from rtun_core.cli.console import ConsoleEnd, EndKind
+from rtun_core.commands import Command, spell
+from rtun_core.engine.source import Picture, Source
+from rtun_core.errors import RtunError, UsageError
+from rtun_core.view.columns import row_key
+from rtun_core.view.units import Look
+from rtun_tui.acts import Acts
+from rtun_tui.completion import completions
+from rtun_tui.desk import Desk
+from rtun_tui.effects import ConsoleEffects
+from rtun_tui.governor import Governor
+from rtun_tui.keymap import Keymap
+from rtun_tui.operations import Choice, Context, Operation, Proposal, Refusal
+from rtun_tui.palette import MONO, Palette
+from rtun_tui.screens.choose import Choose
+from rtun_tui.screens.confirm import Confirm
+from rtun_tui.screens.overview import Overview
+from rtun_tui.settings import Settings
+from rtun_tui.theme_library import ThemeLibrary
+from rtun_tui.view_commands import (
+    is_for_engine,
+    read_engine_command,
+    read_line,
+    run_view_command,
+    set_filter,
+)
+from rtun_tui.widgets.event_list import EventList
+from rtun_tui.widgets.prompt import FILTER, Prompt
+
+THEME_POLL = 1.0  # seconds between looks at the files of the user's themes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manner:
+    """How the console is to behave, apart from settings. `still`: it looks only when told to, for pictures."""
+
+    read_only: bool = False
+    colour: bool = True
+    ascii: bool = False
+    still: bool = False
+    ends_engine: bool = True  # whether what is looked at ends with the console
+
+
+class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
+    """Looks at `source` until it is closed; the result says how that came about."""
+
+    ENABLE_COMMAND_PALETTE = False
+    TITLE = "rtun"
+
+    palette: reactive[Palette] = reactive(MONO)
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        settings: Settings,
+        keymap: Keymap,
+        library: ThemeLibrary,
+        manner: Manner,
+        theme: str | None = None,
+        warnings: Sequence[str] = (),
+        wall: Callable[[], float] = time.time,
+        **options: Any,
+    ) -> None:
+        # Without colours only the terminal's own are used: no palette is mapped to grey.
+        super().__init__(ansi_color=None if manner.colour else True, **options)
+        self.source = source
+        self.settings = settings
+        self.keymap = keymap
+        self.library = library
+        self.manner = manner
+        self.wall = wall
+        self.desk = new_desk(settings)
+        self.governor = Governor(1 / settings.interval_hz)
+        self.effects = ConsoleEffects(self)
+        self.acts = Acts(self)
+        self.overview = Overview(self.desk, keymap, self._complete, ascii=manner.ascii or settings.ascii)
+        self.failure = ""
+        self._theme_name = theme or settings.theme
+        self._warnings = warnings
+        self._beat: Timer | None = None
+        self._spent = time.thread_time()
+
+    # -- life ----------------------------------------------------------------------------------
+
+    async def on_mount(self) -> None:
+        """Show the overview and begin to look."""
+        await self.push_screen(self.overview)
+        self.use_theme(self._theme_name)
+        for warning in self._warnings:
+            self.say(warning, "error")
+        await self.source.start()
+        self.look()
+        if not self.manner.still:
+            self._beat = self.set_timer(self.governor.pause, self._on_beat)
+            self.set_interval(THEME_POLL, self._watch_themes)
+
+    def close(self, kind: EndKind, signum: int = 0) -> None:
+        """Close the console; what it shows is the caller's business."""
+        self.exit(ConsoleEnd(kind, signum))
+
+    def _handle_exception(self, error: Exception) -> None:
+        """An error of ours must end on the screen of nobody: keep it for whoever started the console."""
+        self.failure = self.failure or "".join(traceback.format_exception(error))
+        super()._handle_exception(error)
+
+    # -- the beat ------------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Take what is new and draw it."""
+        self.overview.tell(self.source.events())
+        picture = self._picture()
+        if picture is not None:
+            self.overview.show(picture, self.source.status)
+
+    def _picture(self) -> Picture | None:
+        try:
+            return self.source.look(self.desk.specs(self.overview.shown()))
+        except UsageError as error:
+            self.say(str(error), "error")
+            return None
+
+    def _on_beat(self) -> None:
+        self.look()
+        # The time of this thread since the last beat is all that the console costs: drawing, too.
+        spent = time.thread_time()
+        self.governor.spent(spent - self._spent)
+        self._spent = spent
+        if self.source.status.word == "ENDED":
+            self.close(EndKind.ENGINE_ENDED)
+            return
+        self._beat = self.set_timer(self.governor.pause, self._on_beat)
+
+    def on_overview_look_again(self) -> None:
+        """Rows are wanted now, not at the next beat."""
+        self.look()
+
+    # -- what the user asks for ----------------------------------------------------------------
+
+    def say(self, text: str, role: str = "hint") -> None:
+        """One line to the user, for a few seconds."""
+        self.overview.prompt.message(text, role)
+
+    async def on_overview_act(self, event: Overview.Act) -> None:
+        """A key."""
+        await self.acts.do(event.action)
+        self.overview.sync()
+
+    def on_prompt_changed(self, event: Prompt.Changed) -> None:
+        """Try the filter while it is typed; one that cannot be read leaves the last good one in force."""
+        self._filter(event.text)
+
+    def on_prompt_submitted(self, event: Prompt.Submitted) -> None:
+        """A filter or a command."""
+        if event.kind == FILTER:
+            self._filter(event.text)
+        elif event.text:
+            self.run_worker(self.run_line(event.text), group="command")
+        self.overview.sync()
+
+    def on_prompt_cancelled(self, event: Prompt.Cancelled) -> None:
+        """The filter is again what it was."""
+        if event.kind == FILTER:
+            self._filter(event.before)
+        self.overview.sync()
+
+    def _filter(self, text: str) -> None:
+        if self.desk.pane == "events":
+            self.overview.pane(EventList).search = text
+            return
+        try:
+            set_filter(self.desk, text)
+        except UsageError as error:
+            self.say(str(error), "error")
+            return
+        self.look()
+
+    async def run_line(self, line: str) -> None:
+        """Carry out what was typed after `:` or picked from the palette."""
+        try:
+            words = read_line(line)
+            if is_for_engine(words):
+                await self.execute(read_engine_command(words, self._selectors()))
+            else:
+                self.say(run_view_command(line, self.desk, self.effects))
+                self.look()
+        except RtunError as error:
+            self.say(str(error), "error")
+        self.overview.sync()
+
+    async def operate(self, operation: Operation) -> None:
+        """What a key that acts would do: refuse, choose, ask, do."""
+        picture = self.overview.picture
+        if picture is None:
+            self.say("nothing is known yet", "error")
+            return
+        answer = operation(self.context(picture))
+        if isinstance(answer, Refusal):
+            self.say(answer.why, "error")
+        elif why := self.refusal():
+            self.say(why, "error")
+        elif isinstance(answer, Choice):
+            self.push_screen(
+                Choose(answer.question, answer.options), lambda value: self._chosen(answer, value)
+            )
+        else:
+            self.propose(answer)
+
+    def _chosen(self, choice: Choice, value: str | None) -> None:
+        if value is not None:
+            self.propose(choice.propose(value))
+
+    def propose(self, proposal: Proposal) -> None:
+        """Ask, if there is something to ask, and do it."""
+        if not proposal.ask:
+            self.start(proposal.command)
+            return
+
+        def answered(yes: bool | None) -> None:
+            if yes:
+                self.start(proposal.command)
+
+        self.push_screen(Confirm(proposal, self.palette), answered)
+
+    def start(self, command: Command) -> None:
+        """Carry out a command; its progress is in the tables, its result in a line."""
+        self.run_worker(self.execute(command), group="command")
+
+    async def execute(self, command: Command) -> None:
+        """Carry out a command and say what came of it."""
+        if why := self.refusal():
+            self.say(why, "error")
+            return
+        self.say(f"{spell(command)[:200]} ...")
+        try:
+            result = await self.source.execute(command)
+        except RtunError as error:
+            self.say(str(error), "error")
+        else:
+            self.say(result.text)
+            if command.words[0] == "flow":
+                self.desk.table.clear_marks()
+        self.look()
+
+    def refusal(self) -> str:
+        """Why nothing can be changed here; empty when it can."""
+        return "the console is read-only" if self.manner.read_only else self.source.refusal
+
+    def context(self, picture: Picture) -> Context:
+        """What the user has chosen, of what is shown."""
+        state = self.desk.table
+        return Context(
+            snapshot=picture.snapshot,
+            table=state.table,
+            row=state.current(),
+            marked=tuple(sorted(state.marks)),
+        )
+
+    def _selectors(self) -> dict[str, Callable[[], Sequence[str]]]:
+        state = self.desk.tables["flows"]
+
+        def focus() -> Sequence[str]:
+            row = state.current()
+            return [] if row is None else [row_key("flows", row)]
+
+        def shown() -> Sequence[str]:
+            spec = msgspec.structs.replace(state.spec(), marks=tuple(sorted(state.marks)))
+            keys = self.source.select(spec)
+            return ([spec.filter] if spec.filter else ["@all"]) if keys is None else keys
+
+        return {"@focus": focus, "@marked": lambda: sorted(state.marks), "@shown": shown}
+
+    def _complete(self, text: str) -> Sequence[str]:
+        picture = self.overview.picture
+        return completions(text, self.desk, self.effects, None if picture is None else picture.snapshot)
+
+    # -- looks ---------------------------------------------------------------------------------
+
+    def use_theme(self, name: str) -> str:
+        """Take the colours of a theme. What is the matter with it, or empty."""
+        found = self.library.find(name if self.manner.colour else "mono")
+        textual = found.theme.to_textual()
+        self.register_theme(textual)
+        self.theme = textual.name
+        self.palette = found.theme.to_palette()
+        self.overview.look_as(self.palette)
+        if found.warning:
+            self.say(found.warning, "error")
+        return found.warning
+
+    def _watch_themes(self) -> None:
+        if self.library.changed():
+            self.use_theme(self.palette.name)
+
+
+def new_desk(settings: Settings) -> Desk:
+    """The desk as the settings want it."""
+    desk = Desk(look=Look(bits=settings.bits, iec=settings.iec, private=settings.privacy))
+    for table, columns in settings.columns.items():
+        desk.tables[table].columns = columns
+    return desk

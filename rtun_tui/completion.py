@@ -1,0 +1,56 @@
+"""What a line typed after `:` could become. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rtun_core.commands import COMMANDS, Quit, usage
+from rtun_core.model import Snapshot
+from rtun_tui.desk import Desk
+from rtun_tui.view_commands import VIEW_COMMANDS, Effects
+
+SELECTORS = ("@focus", "@marked", "@shown", "@all")
+
+
+def completions(text: str, desk: Desk, effects: Effects, snapshot: Snapshot | None) -> list[str]:
+    """Whole lines that begin with `text`, the likeliest first."""
+    beginnings = [line for line in _first_words() if line.startswith(text)]
+    if beginnings:
+        return beginnings
+    head, _, last = text.rpartition(" ")
+    words = head.split()
+    return [f"{head} {word}" for word in _following(words, desk, effects, snapshot) if word.startswith(last)]
+
+
+def _first_words() -> list[str]:
+    engine = [" ".join(kind.words) for kind in COMMANDS if kind is not Quit]
+    return sorted({" ".join(each.words) for each in VIEW_COMMANDS} | set(engine))
+
+
+def _following(words: list[str], desk: Desk, effects: Effects, snapshot: Snapshot | None) -> Sequence[str]:
+    for command in VIEW_COMMANDS:
+        if tuple(words[: len(command.words)]) == command.words:
+            return command.complete(desk, effects) if command.complete is not None else ()
+    for kind in COMMANDS:
+        if tuple(words[: len(kind.words)]) == kind.words:
+            options = [
+                word for word in usage(kind).replace("[", " ").replace("]", " ").split() if word[:2] == "--"
+            ]
+            return [*_things(kind.words[0], words, snapshot), *options]
+    return ()
+
+
+def _things(family: str, words: list[str], snapshot: Snapshot | None) -> Sequence[str]:
+    """Names of what a command could be about."""
+    if snapshot is None:
+        return ()
+    tunnels = [tunnel.id for tunnel in snapshot.tunnels]
+    if words[-1] == "--to":
+        return tunnels
+    if words[-1] == "--rule" or family == "rule":
+        return [rule.id for rule in snapshot.rules]
+    if words[-1] == "--instance":
+        return [agent.instance for agent in snapshot.agents if agent.instance]
+    if family == "agent":
+        return [agent.name for agent in snapshot.agents]
+    return tunnels if family == "tunnel" else SELECTORS

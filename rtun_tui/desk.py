@@ -1,0 +1,87 @@
+"""What the user has arranged on the console: focus, tables, filters, units, pause. No Textual in here.
+
+Widgets draw from it, keys and commands change it, and the engine never hears of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from rtun_core.events import Level
+from rtun_core.view.columns import COLUMNS, TABLES, TableId
+from rtun_core.view.page import Sort, ViewSpec
+from rtun_core.view.units import Look
+from rtun_tui.arrange import Wish
+from rtun_tui.table_state import TableState
+
+PANES: tuple[str, ...] = ("agents", "tunnels", "flows", "events", "rules")  # in the order of their keys
+FIRST_SORT: Mapping[TableId, tuple[Sort, ...]] = {
+    "agents": (Sort("exp", descending=True),),
+    "tunnels": (Sort("flows", descending=True),),
+    "flows": (Sort("dn", descending=True),),
+    "rules": (Sort("rule"),),
+}
+
+
+def new_table(table: TableId) -> TableState:
+    """A table as it is first shown."""
+    columns = tuple(column.id for column in COLUMNS[table] if column.shown)
+    return TableState(table=table, sort=FIRST_SORT[table], columns=columns)
+
+
+@dataclass(slots=True)
+class Desk:
+    """The arrangement. `pane` has the keyboard; `level` is the least level of events shown."""
+
+    pane: str = "flows"
+    tables: dict[TableId, TableState] = field(default_factory=lambda: {t: new_table(t) for t in TABLES})
+    look: Look = field(default_factory=Look)
+    zoom: bool = False
+    detail: bool = False
+    rules: bool = False
+    paused_at: float | None = None
+    level: Level = Level.INFO
+    last_table: TableId = "flows"
+
+    @property
+    def table(self) -> TableState:
+        """The table with the keyboard; behind the events, the one that had it last."""
+        return self.tables[self.last_table]
+
+    def focus(self, pane: str) -> None:
+        """Give the keyboard to a pane. Rules come and go with it."""
+        self.pane = pane
+        for table in TABLES:
+            if table == pane:
+                self.last_table = table
+        self.rules = self.rules or pane == "rules"
+
+    def next_pane(self, step: int) -> None:
+        """The pane after (1) or before (-1) this one, of those that are shown."""
+        order = [
+            pane
+            for pane in ("agents", "tunnels", "rules", "flows", "events")
+            if pane != "rules" or self.rules
+        ]
+        self.focus(order[(order.index(self.pane) + step) % len(order)] if self.pane in order else "flows")
+
+    def look_with(self, **changes: bool) -> None:
+        """Change how values are written."""
+        self.look = replace(self.look, **changes)
+
+    def wish(self, rows: Mapping[TableId, int]) -> Wish:
+        """What is to be arranged."""
+        return Wish(focus=self.pane, zoom=self.zoom, detail=self.detail, rules=self.rules, rows=rows)
+
+    def specs(self, shown: frozenset[str]) -> tuple[ViewSpec, ...]:
+        """What to look at: the window of each table that is shown; of the others only how many rows."""
+        return tuple(
+            state.spec() if table in shown else replace_window(state.spec())
+            for table, state in self.tables.items()
+        )
+
+
+def replace_window(spec: ViewSpec) -> ViewSpec:
+    """The same question with the smallest window: its answer still counts the rows."""
+    return ViewSpec(table=spec.table, filter=spec.filter, marks=spec.marks, limit=1)

@@ -1,0 +1,53 @@
+"""Titles of panes: key, name, shown and total, how it is sorted and filtered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rtun_core.view.columns import column_named
+from rtun_core.view.units import count_text
+from rtun_tui.table_state import TableState
+
+NAMES: Mapping[str, str] = {
+    "agents": "Agents",
+    "tunnels": "Tunnels",
+    "flows": "Flows",
+    "events": "Events",
+    "rules": "Rules",
+}
+KEYS: Mapping[str, str] = {"agents": "1", "tunnels": "2", "flows": "3", "events": "4", "rules": "5"}
+
+
+def heading(pane: str, state: TableState | None = None) -> str:
+    """`3 Flows 212 of 1,284`."""
+    name = f"{KEYS[pane]} {NAMES[pane]}"
+    page = state.page if state is not None else None
+    if page is None:
+        return name
+    shown = count_text(page.shown)
+    return f"{name} {shown}" if page.shown == page.total else f"{name} {shown} of {count_text(page.total)}"
+
+
+def short_heading(pane: str, state: TableState | None = None) -> str:
+    """`3 Flows 212/1,284`."""
+    return heading(pane, state).replace(" of ", "/")
+
+
+def sort_text(state: TableState, *, ascii: bool = False) -> str:
+    """`by dn v`; empty without an order."""
+    if not state.sort:
+        return ""
+    down, up = ("v", "^") if ascii else ("▾", "▴")
+    names = ",".join(column_named(state.table, sort.column).id for sort in state.sort)
+    return f"by {names} {down if state.sort[0].descending else up}"
+
+
+def note(state: TableState, *, ascii: bool = False) -> str:
+    """What stands at the right end of a title: marks, filter, order."""
+    parts = []
+    if state.marks:
+        parts.append(f"{len(state.marks)} marked")
+    if state.filter:
+        parts.append(f"filter{'' if state.filter_on else ' off'}: {state.filter}")
+    parts.append(sort_text(state, ascii=ascii))
+    return "  ".join(part for part in parts if part)

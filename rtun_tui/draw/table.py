@@ -1,0 +1,286 @@
+"""Lines of a table: its column titles and its rows.
+
+Widths come from the columns' own figures and the room there is, never from the data, so they stand
+still while the values change. What a line says is kept apart from how it looks: `row_cells` gives
+the texts, cheap to compare with those of the last tick, and `row_strip` draws them when they differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+from textual.strip import Strip
+
+from rtun_core.view.cells import cell_text
+from rtun_core.view.columns import Column, Kind, TableId, column_named
+from rtun_core.view.page import Sort
+from rtun_core.view.units import Look
+from rtun_tui.draw.frame import Brush, cut
+from rtun_tui.palette import state_role
+
+GUTTER = 3  # " > ": one or two signs and a space before the first column
+MARGIN = 1  # after the last column
+GAP = 1  # between columns
+WIDEST_ADDRESS = 47  # "[", 39 of IPv6, "]:65535"; wider than this only tears rows apart
+_LEAST = 4  # cells of a cut text that still say something
+_LOUD = frozenset({"state-warn", "state-bad"})  # states that are written in capitals
+
+SHORT_STATES = {
+    "closed": "gone",
+    "connecting": "conn",
+    "degraded": "degr",
+    "draining": "drain",
+    "expiring": "expir",
+    "opening": "open",
+    "paused": "pause",
+    "probing": "probe",
+    "starting": "start",
+    "stopped": "stop",
+    "waiting": "wait",
+}
+
+
+class Slot(NamedTuple):
+    """The place of a column. What a row asks of its column for each cell is worked out here, once."""
+
+    column: Column
+    width: int
+    right: bool
+    state: bool
+
+
+Layout = tuple[Slot, ...]
+
+
+class RowCells(NamedTuple):
+    """What a row says: a text for each column of its layout, and the role of its state."""
+
+    texts: tuple[str, ...]
+    role: str
+
+
+def layout_columns(
+    columns: Sequence[Column], width: int, wide: bool = False, *, first_column: int = 0
+) -> Layout:
+    """The columns that fit in `width` cells and how wide each is drawn.
+
+    Columns leave by priority when there is no room, the largest number first, and share the spare
+    room by weight. `wide` keeps all at their full width and lets the last ones fall off the edge.
+    `first_column` columns after the first one are scrolled out.
+    """
+    chosen = [*columns[:1], *columns[1 + first_column :]]
+    room = width - GUTTER - MARGIN
+    if wide:
+        return _cut_off(chosen, [column.width for column in chosen], room)
+    kept = _drop(chosen, room)
+    widths = [column.min_width for column in kept]
+    spare = room - _needed(widths)
+    if spare < 0:
+        return _cut_off(kept, widths, room)
+    spare = _grow_to_ideal(kept, widths, spare)
+    _share(kept, widths, spare)
+    return tuple(map(_slot, kept, widths))
+
+
+def column_at(layout: Layout, x: int) -> Column | None:
+    """The column under cell `x` of a line; the gap after a column belongs to it."""
+    edge = GUTTER
+    for column, width, _, _ in layout:
+        if edge <= x < edge + width + GAP:
+            return column
+        edge += width + GAP
+    return None
+
+
+def header_strip(
+    table: TableId,
+    layout: Layout,
+    sort: Sequence[Sort],
+    width: int,
+    brush: Brush,
+) -> Strip:
+    """Titles of the columns, with `v` or `^` beside those that sort."""
+    signs = {column_named(table, each.column).id: "v" if each.descending else "^" for each in sort}
+    plain, sorts = brush.palette.style("column-title"), brush.palette.style("column-sort")
+    pieces = [(" " * GUTTER, plain)]
+    for column, room, right, _ in layout:
+        sign = signs.get(column.id)
+        title = _title(column.title, sign, room, brush.ellipsis)
+        pieces.append((fit(title, room, brush.ellipsis, right=right), sorts if sign else plain))
+        pieces.append((" " * GAP, plain))
+    return _line(pieces, _used(layout), width, plain)
+
+
+def row_cells(table: TableId, row: Any, layout: Layout, look: Look, now: float) -> RowCells:
+    """The texts of a row, uncut. States that need an eye are in capitals."""
+    role = "text"
+    texts = []
+    for column, _, _, state in layout:
+        text = cell_text(column, row, look, now)
+        if state:
+            role = state_role(table, str(column.value(row, now)))
+            text = text.upper() if role in _LOUD else text
+        texts.append(text)
+    return RowCells(tuple(texts), role)
+
+
+def row_strip(
+    cells: RowCells,
+    layout: Layout,
+    width: int,
+    brush: Brush,
+    *,
+    cursor: bool = False,
+    marked: bool = False,
+) -> Strip:
+    """A row. The cursor shows as `>`, a mark as `*`, both as `>*`, whatever the colours say."""
+    style = _row_style(brush, cursor=cursor, marked=marked)
+    state = style if cells.role == "text" else style + brush.palette.style(cells.role)
+    ellipsis, gap = brush.ellipsis, " " * GAP
+    pieces = [(_signs(cursor=cursor, marked=marked), style)]
+    for text, (_, room, right, is_state) in zip(cells.texts, layout, strict=True):
+        if is_state:
+            pieces.append((fit(short_state(text, room), room, ellipsis), state))
+            pieces.append((gap, style))
+        else:
+            pieces.append((fit(text, room, ellipsis, right=right) + gap, style))
+    return _line(pieces, _used(layout), width, style)
+
+
+def missing_strip(width: int, brush: Brush) -> Strip:
+    """In place of a row that is shown but has not come yet."""
+    pieces = [(" " * GUTTER + brush.ellipsis, brush.palette.style("muted"))]
+    return _line(pieces, GUTTER + 1, width, Style())
+
+
+def empty_strip(text: str, width: int, brush: Brush) -> Strip:
+    """A quiet line in the middle of a table without rows."""
+    text = cut(text, max(0, width - 2), brush.ellipsis)
+    left = (width - cell_len(text)) // 2
+    pieces = [(" " * left + text, brush.palette.style("muted"))]
+    return _line(pieces, left + cell_len(text), width, Style())
+
+
+def short_state(text: str, width: int) -> str:
+    """A state, in its short form where the whole word has no room.
+
+    >>> short_state("DEGRADED", 5)
+    'DEGR'
+    """
+    if len(text) <= width:
+        return text
+    short = SHORT_STATES.get(text.casefold())
+    if short is None:
+        return text
+    return short.upper() if text.isupper() else short
+
+
+def fit(text: str, width: int, ellipsis: str = "…", *, right: bool = False) -> str:
+    """`text` in exactly `width` cells."""
+    size = len(text) if text.isascii() else cell_len(text)
+    if size > width:
+        return cut(text, width, ellipsis)
+    space = " " * (width - size)
+    return space + text if right else text + space
+
+
+def _used(layout: Layout) -> int:
+    """Cells of a line up to the end of its last column."""
+    return GUTTER + sum([slot.width + GAP for slot in layout])
+
+
+def _needed(widths: Sequence[int]) -> int:
+    return sum(widths) + GAP * (len(widths) - 1)
+
+
+def _drop(columns: list[Column], room: int) -> list[Column]:
+    """Without the columns that have to leave; the first one and those of priority 1 never do."""
+    kept = list(columns)
+    while _needed([column.min_width for column in kept]) > room:
+        places = [place for place, column in enumerate(kept) if place and column.priority > 1]
+        if not places:
+            break
+        del kept[max(places, key=lambda place: (kept[place].priority, place))]
+    return kept
+
+
+def _slot(column: Column, width: int) -> Slot:
+    return Slot(column, width, column.right, column.kind is Kind.STATE)
+
+
+def _cut_off(columns: Sequence[Column], widths: Sequence[int], room: int) -> Layout:
+    """What fits from the left. A text may end short at the edge, a number may not: it would read wrong."""
+    slots: list[Slot] = []
+    for column, width in zip(columns, widths, strict=True):
+        if width > room and (column.right or room < _LEAST) and slots:
+            break
+        slots.append(_slot(column, max(1, min(width, room))))
+        room -= width + GAP
+    return tuple(slots)
+
+
+def _grow_to_ideal(columns: Sequence[Column], widths: list[int], spare: int) -> int:
+    """Widen to the ideal, the most important column first. What is left of `spare`."""
+    for place in sorted(range(len(columns)), key=lambda place: columns[place].priority):
+        more = min(spare, max(0, columns[place].width - widths[place]))
+        widths[place] += more
+        spare -= more
+    return spare
+
+
+def _share(columns: Sequence[Column], widths: list[int], spare: int) -> None:
+    """Divide the spare room by weight, to the last cell unless there are only addresses to grow."""
+    weights = sum(column.weight for column in columns)
+    for place in sorted(range(len(columns)), key=lambda place: columns[place].kind is not Kind.ADDRESS):
+        column = columns[place]
+        if column.weight:
+            more = spare * column.weight // weights
+            if column.kind is Kind.ADDRESS:
+                more = min(more, max(0, WIDEST_ADDRESS - widths[place]))
+            widths[place] += more
+            spare -= more
+            weights -= column.weight
+
+
+def _title(title: str, sign: str | None, room: int, ellipsis: str) -> str:
+    """A title with its sign, the sign whole whatever happens to the title."""
+    if sign is None:
+        return title
+    space = " " if cell_len(title) + 2 <= room else ""
+    return cut(title, room - 1 - len(space), ellipsis) + space + sign
+
+
+def _signs(*, cursor: bool, marked: bool) -> str:
+    if cursor and marked:
+        return ">* "
+    return " > " if cursor else " * " if marked else "   "
+
+
+def _row_style(brush: Brush, *, cursor: bool, marked: bool) -> Style:
+    palette = brush.palette
+    if not cursor:
+        return palette.style("mark" if marked else "text")
+    block = palette.style("cursor" if brush.focused else "cursor-idle")
+    return block + palette.style("mark") if marked else block
+
+
+def _line(pieces: Iterable[tuple[str, Style]], used: int, width: int, rest: Style) -> Strip:
+    """Pieces, `used` cells together, as a strip of `width` cells: neighbours of one style are one segment."""
+    segments: list[Segment] = []
+    texts: list[str] = []
+    style = rest
+    for text, own in pieces:
+        if own is not style and texts:
+            segments.append(Segment("".join(texts), style))
+            texts = []
+        style = own
+        texts.append(text)
+    segments.append(Segment("".join(texts), style))
+    if used < width:
+        segments.append(Segment(" " * (width - used), rest))
+    strip = Strip(segments, max(used, width))
+    return strip if used <= width else strip.crop(0, width)

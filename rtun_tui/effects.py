@@ -1,0 +1,191 @@
+"""What commands of the view can have done beyond the desk: files, themes, time, help, the end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from rtun_core.cli.console import EndKind
+from rtun_core.engine.source import Playable
+from rtun_core.errors import UsageError
+from rtun_core.events import counted
+from rtun_core.view.page import MAX_LIMIT
+from rtun_tui.export import export_text
+from rtun_tui.governor import FASTEST, SLOWEST
+from rtun_tui.screens.command_palette import CommandPalette
+from rtun_tui.screens.help import Help
+from rtun_tui.screens.leave import Leave
+from rtun_tui.settings import SavedView
+from rtun_tui.widgets.event_list import EventList
+
+if TYPE_CHECKING:
+    from rtun_tui.app import ConsoleApp
+
+NOT_A_RECORDING = "this is not a recording: time goes on by itself"
+
+
+class ConsoleEffects:
+    """The effects of one console. Each method returns what to tell the user, or raises UsageError."""
+
+    def __init__(self, app: ConsoleApp) -> None:
+        self._app = app
+        self._views = dict(app.settings.views)
+
+    # -- how it looks --------------------------------------------------------------------------
+
+    def set_theme(self, name: str) -> str:
+        """Use a theme by name."""
+        if name not in self._app.library.names():
+            raise UsageError(f"theme {name} is unknown; accepted: {', '.join(self._app.library.names())}")
+        return self._app.use_theme(name) or f"theme {name}"
+
+    def theme_names(self) -> Sequence[str]:
+        """All themes."""
+        return self._app.library.names()
+
+    def set_interval(self, seconds: float) -> str:
+        """How often to look."""
+        if not FASTEST <= seconds <= SLOWEST:
+            raise UsageError(f"interval {seconds:g}: accepted: {FASTEST:g} to {SLOWEST:g} seconds")
+        self._app.governor.interval = seconds
+        return f"a look every {seconds:g} s"
+
+    def pause(self, *, on: bool) -> str:
+        """Hold the view, never the collection."""
+        desk = self._app.desk
+        if on == (desk.paused_at is not None):
+            return "paused already" if on else "not paused"
+        desk.paused_at = self._app.wall() if on else None
+        self._app.source.hold(on=on)
+        return "paused: counting goes on, p resumes" if on else "live"
+
+    def save_view(self, name: str) -> str:
+        """Keep filter, sort and columns of the table in front."""
+        state = self._app.desk.table
+        self._views[name] = SavedView(
+            name=name, table=state.table, filter=state.filter, sort=state.sort, columns=state.columns
+        )
+        return f"view {name} saved until the console ends; put it into config.toml to keep it"
+
+    def load_view(self, name: str) -> str:
+        """Use a view, in the table that it is for."""
+        view = self._views.get(name)
+        if view is None:
+            raise UsageError(f"there is no view {name}; known: {', '.join(self._views) or 'none'}")
+        desk = self._app.desk
+        desk.focus(view.table)
+        state = desk.table
+        state.filter, state.filter_on = view.filter, True
+        state.sort = view.sort or state.sort
+        state.columns = view.columns or state.columns
+        return f"view {name}"
+
+    def view_names(self) -> Sequence[str]:
+        """Saved views."""
+        return tuple(self._views)
+
+    # -- files ---------------------------------------------------------------------------------
+
+    def export(self, form: str, path: str | None) -> str:
+        """Write the rows that pass the filter. An existing file is never overwritten."""
+        desk = self._app.desk
+        if desk.pane == "events":
+            text, count, name = self._app.overview.pane(EventList).export(form), None, "events"
+        else:
+            rows = self._all_rows()
+            picture = self._app.overview.picture
+            now = picture.snapshot.ts if picture else 0.0
+            text = export_text(form, desk.table.table, rows, desk.look, now)
+            count, name = len(rows), desk.table.table
+        file = self._write(path, f"rtun-{name}", form, text)
+        return f"{'' if count is None else counted(count, 'row') + ' '}written to {file}"
+
+    def screenshot(self, path: str | None) -> str:
+        """Write the screen as SVG."""
+        file = self._write(path, "rtun", "svg", self._app.export_screenshot(title="rtun"))
+        return f"screenshot written to {file}"
+
+    def _all_rows(self) -> list[object]:
+        """Every row that passes, as far as one page reaches."""
+        state = self._app.desk.table
+        spec = msgspec.structs.replace(state.spec(), offset=0, limit=MAX_LIMIT)
+        picture = self._app.source.look((spec,))
+        return list(picture.pages[state.table].rows) if picture else []
+
+    def _write(self, path: str | None, stem: str, suffix: str, text: str) -> Path:
+        stamp = datetime.fromtimestamp(self._app.wall()).strftime("%Y%m%d-%H%M%S")
+        file = Path(path).expanduser() if path else Path(f"{stem}-{stamp}.{suffix}")
+        try:
+            # What is shown may be nobody else's business.
+            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with open(descriptor, "w", encoding="utf-8") as out:
+                out.write(text)
+        except OSError as error:
+            raise UsageError(f"cannot write {file}: {error.strerror or error}") from None
+        return file.absolute()
+
+    # -- time ----------------------------------------------------------------------------------
+
+    def seek(self, where: str) -> str:
+        """Go to a time of a recording."""
+        return self._player().seek(where)
+
+    def speed(self, factor: float) -> str:
+        """How fast a recording plays."""
+        return self._player().play_at(factor)
+
+    def step(self, by: int) -> str:
+        """Pictures forward or back in a recording."""
+        source = self._app.source
+        return source.step(by) if isinstance(source, Playable) else NOT_A_RECORDING
+
+    def _player(self) -> Playable:
+        source = self._app.source
+        if not isinstance(source, Playable):
+            raise UsageError(NOT_A_RECORDING)
+        return source
+
+    # -- help and end --------------------------------------------------------------------------
+
+    def help(self, topic: str | None) -> str:
+        """Keys and commands, on a screen of their own."""
+        self._app.push_screen(Help(self._app.keymap, self._app.desk.pane, self._app.palette, topic=topic))
+        return ""
+
+    def palette(self) -> None:
+        """Find a command."""
+
+        def chosen(line: str | None) -> None:
+            if line is None:
+                return
+            if line.endswith(" "):
+                self._app.overview.prompt.edit(":", line)
+            else:
+                self._app.run_worker(self._app.run_line(line), group="command")
+
+        self._app.push_screen(CommandPalette(), chosen)
+
+    def quit(self) -> str:
+        """End; asks first while flows are active, because they end with it."""
+        picture = self._app.overview.picture
+        flows = sum(rule.flows for rule in picture.snapshot.rules) if picture else 0
+        if not self._app.manner.ends_engine or not flows:
+            self._app.close(EndKind.QUIT)
+            return ""
+
+        def answered(how: EndKind | None) -> None:
+            if how is not None:
+                self._app.close(how)
+
+        self._app.push_screen(Leave(flows), answered)
+        return ""
+
+    def detach(self) -> str:
+        """Close the console; what it shows goes on."""
+        self._app.close(EndKind.DETACHED)
+        return ""

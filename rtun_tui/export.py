@@ -1,0 +1,70 @@
+"""Rows as CSV or NDJSON: what is shown, with the columns that are shown. Pure."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from rtun_core.view.columns import COLUMNS, Column, TableId, column_named
+from rtun_core.view.units import Look, address_text
+
+Form = Literal["csv", "ndjson"]
+FORMS: tuple[Form, ...] = ("csv", "ndjson")
+
+
+def export_text(
+    form: str,
+    table: TableId,
+    rows: Iterable[Any],
+    look: Look,
+    now: float,
+    *,
+    columns: Sequence[str] = (),
+) -> str:
+    """Values as they are, not as they are drawn: bytes per second, seconds, shares of 1.
+
+    All columns unless `columns` names some. Only the privacy mask of `look` applies: what is hidden on the
+    screen stays hidden.
+    """
+    chosen = [column_named(table, name) for name in columns] or _all(table)
+    records = [{column.id: _value(column, row, look, now) for column in chosen} for row in rows]
+    return _csv(chosen, records) if form == "csv" else _ndjson(records)
+
+
+def _all(table: TableId) -> list[Column]:
+    return list(COLUMNS[table])
+
+
+def _value(column: Column, row: Any, look: Look, now: float) -> Any:
+    value = column.value(row, now)
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    if look.private and isinstance(value, str):
+        return address_text(value, look)
+    return value
+
+
+def _csv(columns: Sequence[Column], records: Iterable[dict[str, Any]]) -> str:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, [column.id for column in columns], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _harmless(value) for name, value in record.items()} for record in records)
+    return out.getvalue()
+
+
+def _harmless(value: Any) -> Any:
+    """A text from a peer must not become a formula in a spreadsheet."""
+    return (
+        f"'{value}"
+        if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t") and value != "-"
+        else value
+    )
+
+
+def _ndjson(records: Iterable[dict[str, Any]]) -> str:
+    return "".join(msgspec.json.encode(record).decode() + "\n" for record in records)

@@ -1,0 +1,90 @@
+"""The door to the console: is there a terminal, and then show it until it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import sys
+
+from rtun_core.cli.console import ConsoleEnd, ConsoleOptions, EndKind
+from rtun_core.engine.paths import config_dir
+from rtun_core.engine.source import Source
+from rtun_core.errors import UsageError
+from rtun_tui.app import ConsoleApp, Manner
+from rtun_tui.driver import ConsoleDriver, install_signals
+from rtun_tui.keymap import Keymap, load_keymap
+from rtun_tui.settings import Settings, load_settings
+from rtun_tui.terminal import ascii_only, check_terminal, wants_colour
+from rtun_tui.theme_library import ThemeLibrary
+
+
+def check() -> None:
+    """Raise UsageError when there is no terminal that the console can be shown on."""
+    if why := check_terminal(sys.__stdin__, sys.__stderr__, os.environ):
+        raise UsageError(f"--tui: {why}")
+
+
+def show(source: Source, options: ConsoleOptions) -> ConsoleEnd:
+    """Show the console on the terminal until it ends. Belongs to the main thread."""
+    return asyncio.run(_show(source, options))
+
+
+async def _show(source: Source, options: ConsoleOptions) -> ConsoleEnd:
+    settings, keymap, warnings = read_configuration()
+    app = ConsoleApp(
+        source,
+        settings=settings,
+        keymap=keymap,
+        library=ThemeLibrary(),
+        theme=options.theme,
+        warnings=warnings,
+        manner=Manner(
+            read_only=options.read_only,
+            colour=wants_colour(os.environ),
+            ascii=ascii_only(os.environ, sys.__stderr__.encoding if sys.__stderr__ else "ascii"),
+            ends_engine=options.ends_engine,
+        ),
+        driver_class=ConsoleDriver,
+    )
+    app.call_later(_started, app)
+    try:
+        end = await app.run_async(mouse=settings.mouse)
+    finally:
+        await source.close()
+    if app.failure:
+        return ConsoleEnd(EndKind.FAILED, detail=app.failure)
+    return end or ConsoleEnd(EndKind.QUIT)
+
+
+def read_configuration() -> tuple[Settings, Keymap, list[str]]:
+    """Settings and keys of the user. What is wrong with them is told in the console, no reason to stay away."""
+    warnings: list[str] = []
+    try:
+        settings = load_settings(os.environ)
+    except UsageError as error:
+        settings = Settings()
+        warnings.append(str(error))
+    try:
+        keymap = load_keymap(config_dir() / "keymap.toml")
+    except UsageError as error:
+        keymap = Keymap()
+        warnings.append(str(error))
+    return settings, keymap, warnings
+
+
+def _started(app: ConsoleApp) -> None:
+    """The terminal is ours now."""
+
+    def signalled(signum: signal.Signals) -> None:
+        lost = signum == getattr(signal, "SIGHUP", None)
+        app.close(EndKind.LOST if lost else EndKind.SIGNAL, signum)
+
+    install_signals(app, signalled)
+    driver = app._driver
+    if isinstance(driver, ConsoleDriver):
+        driver.on_lost = lambda: app.close(EndKind.LOST)
+    # What was made until now stays: collecting it again and again is what stalls at 10,000 flows.
+    gc.collect()
+    gc.freeze()

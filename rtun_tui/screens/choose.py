@@ -1,0 +1,73 @@
+"""Choosing one of a few things: a tunnel, a theme, a column to sort by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import OptionList
+from textual.widgets.option_list import Option
+
+
+class Choose(ModalScreen[str | None]):
+    """Dismisses with the value that was chosen, or None. `on_look` is called while the cursor moves."""
+
+    CSS_PATH = "dialog.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q", "cancel", "cancel", show=False),
+        Binding("j", "move(1)", "down", show=False),
+        Binding("k", "move(-1)", "up", show=False),
+    ]
+
+    def __init__(
+        self,
+        title: str,
+        options: Sequence[tuple[str, str]],
+        *,
+        current: str | None = None,
+        on_look: Callable[[str], None] | None = None,
+    ) -> None:
+        """`options`: value and text of each."""
+        super().__init__()
+        self._title = title
+        self._options = list(options)
+        self._current = current
+        self._on_look = on_look
+
+    def compose(self) -> ComposeResult:
+        """A titled list."""
+        with Vertical(id="dialog") as dialog:
+            dialog.border_title = self._title
+            yield OptionList(*(Option(text) for _, text in self._options), markup=False)
+
+    def on_mount(self) -> None:
+        """Begin at what is in force now."""
+        values = [value for value, _ in self._options]
+        options = self.query_one(OptionList)
+        options.highlighted = values.index(self._current) if self._current in values else 0
+        options.focus()
+
+    def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
+        """Let the user see what it would be like."""
+        if self._on_look is not None:
+            self._on_look(self._options[event.option_index][0])
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        """Done."""
+        self.dismiss(self._options[event.option_index][0])
+
+    def action_cancel(self) -> None:
+        """Nothing chosen."""
+        self.dismiss(None)
+
+    def action_move(self, step: int) -> None:
+        """The keys of the tables work here too."""
+        options = self.query_one(OptionList)
+        if step > 0:
+            options.action_cursor_down()
+        else:
+            options.action_cursor_up()

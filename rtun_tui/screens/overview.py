@@ -1,0 +1,258 @@
+"""The one screen that is always there: agents, tunnels, flows, plots, events, and the line that is typed.
+
+It draws a desk and a picture. A key becomes an `Act` message; what it means is not decided here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from rtun_tui.widgets.event_list import EventList
+from rtun_tui.widgets.footer import KeyHints
+from rtun_tui.widgets.header import Header
+from rtun_tui.widgets.path_health import PathHealth
+from textual import events
+from textual.app import ComposeResult
+from textual.message import Message
+from textual.screen import Screen
+from textual.widget import Widget
+
+from rtun_core.engine.source import Picture, SourceStatus
+from rtun_core.events import Stamped
+from rtun_core.view.columns import TABLES, TableId
+from rtun_tui.arrange import Form, arrange, form_of
+from rtun_tui.desk import PANES, Desk
+from rtun_tui.draw.headings import heading, note, short_heading
+from rtun_tui.drawn import Drawn
+from rtun_tui.key_actions import KEY_ACTIONS
+from rtun_tui.keymap import Keymap, display_key
+from rtun_tui.palette import Palette
+from rtun_tui.widgets.detail import Detail
+from rtun_tui.widgets.live_table import LiveTable
+from rtun_tui.widgets.prompt import Complete, Prompt
+from rtun_tui.widgets.tabs import Tab, Tabs
+from rtun_tui.widgets.throughput import Throughput
+from rtun_tui.widgets.tiny import Tiny
+
+_Kind = TypeVar("_Kind", bound=Widget)
+
+EMPTY = {
+    "agents": "no agent is registered",
+    "tunnels": "no tunnel yet",
+    "flows": "no flows yet",
+    "rules": "no rules",
+}
+
+
+class Overview(Screen[None], inherit_bindings=False):
+    """Shows what is on the desk."""
+
+    CSS_PATH = "overview.tcss"
+    AUTO_FOCUS = None
+
+    class Act(Message):
+        """A key of the keymap was pressed in a pane."""
+
+        def __init__(self, action: str) -> None:
+            super().__init__()
+            self.action = action
+
+    class LookAgain(Message):
+        """Rows are wanted that the last picture does not have."""
+
+    def __init__(self, desk: Desk, keymap: Keymap, complete: Complete, *, ascii: bool = False) -> None:
+        super().__init__()
+        self.desk = desk
+        self.keymap = keymap
+        self.picture: Picture | None = None
+        self._complete = complete
+        self._ascii = ascii
+        self._status = SourceStatus("LIVE")
+        self._last_event = ""
+
+    def compose(self) -> ComposeResult:
+        """Every pane; where it stands, and whether, is decided by `arrange`."""
+        yield Header(id="header")
+        yield Tabs(id="tabs")
+        for table in TABLES:
+            yield LiveTable(self.desk.tables[table], id=table)
+        yield Throughput(id="throughput")
+        yield PathHealth(id="health")
+        yield Detail(id="detail")
+        yield EventList(id="events")
+        yield Prompt(self._complete, id="prompt")
+        yield KeyHints(id="footer")
+        yield Tiny(id="tiny")
+
+    def on_mount(self) -> None:
+        """Nothing is known yet."""
+        for table in TABLES:
+            self.table(table).empty = EMPTY[table]
+        self.sync()
+
+    # -- drawing -------------------------------------------------------------------------------
+
+    def show(self, picture: Picture, status: SourceStatus) -> None:
+        """Draw a new picture."""
+        self.picture, self._status = picture, status
+        for table, page in picture.pages.items():
+            self.table(table).show(page, picture.snapshot.ts)
+        self._place()
+        self._fill()
+        self._titles()
+
+    def tell(self, events: Sequence[Stamped]) -> None:
+        """Take what happened."""
+        if events:
+            self.pane(EventList).add(events)
+            self._last_event = events[-1].event.text()
+
+    def look_as(self, palette: Palette) -> None:
+        """Colours, units and characters for every pane."""
+        for widget in self.query(Drawn):
+            widget.palette, widget.look, widget.ascii = palette, self.desk.look, self._ascii
+
+    def sync(self) -> None:
+        """Draw the desk as it is now: focus, places, titles, keys."""
+        self._place()
+        pane = self.query_one(f"#{self.desk.pane}", Widget)
+        if not self.prompt.editing and pane.display and self.focused is not pane:
+            self.set_focus(pane)
+        for widget in self.query(Drawn):
+            widget.look = self.desk.look
+        self.pane(EventList).level = self.desk.level
+        for table in TABLES:
+            self.table(table).sync()
+        self._titles()
+        self._fill()
+
+    def _place(self) -> None:
+        size = self.app.size
+        rows = {table: len(page.rows) for table, page in (self.picture.pages if self.picture else {}).items()}
+        boxes = arrange(size.width, size.height, self.desk.wish(rows))
+        framed = form_of(size.width, size.height) is Form.FULL
+        for widget in self.children:
+            box = boxes.get(widget.id or "")
+            widget.display = box is not None
+            if box is not None:
+                widget.styles.offset = (box.x, box.y)
+                widget.styles.width, widget.styles.height = box.width, box.height
+            if isinstance(widget, LiveTable | Throughput | PathHealth | EventList | Detail):
+                widget.framed = framed
+
+    def _titles(self) -> None:
+        desk = self.desk
+        for table in TABLES:
+            widget = self.table(table)
+            widget.heading = heading(table, desk.tables[table])
+            widget.note = note(desk.tables[table], ascii=self._ascii)
+        tabs = [Tab(pane, short_heading(pane, desk.tables.get(pane))) for pane in self._tab_panes()]  # type: ignore[call-overload]
+        self.pane(Tabs).show(tabs, desk.pane, note(desk.table, ascii=self._ascii))
+        text = desk.table.filter
+        self.prompt.idle(f"/ {text}{'' if desk.table.filter_on else '  (off)'}" if text else "")
+        self.pane(KeyHints).show(self._hints())
+
+    def _tab_panes(self) -> tuple[str, ...]:
+        rules = ("rules",) if self.desk.rules else ()
+        return ("agents", "tunnels", "flows", "events", *rules)
+
+    def _fill(self) -> None:
+        """The panes that are not tables."""
+        picture, desk = self.picture, self.desk
+        if picture is None:
+            return
+        self.pane(Header).show(picture, self._status, paused_at=desk.paused_at)
+        self.pane(Throughput).show(picture.history)
+        self.pane(PathHealth).show(picture.snapshot.tunnels, picture.history)
+        if desk.detail:
+            self.pane(Detail).show(
+                desk.table.table, desk.table.current(), picture, self.pane(EventList).stamped
+            )
+        if self.pane(Tiny).display:
+            self.pane(Tiny).show(picture.snapshot, self._status.word, self._last_event)
+
+    def _hints(self) -> list[tuple[str, str, bool]]:
+        """Key, word, whether it works, for the pane in front."""
+        pane = self.desk.pane
+        return [
+            (display_key(self.keymap.of(action.id)[0]), action.hint, True)
+            for action in KEY_ACTIONS
+            if action.hint and pane in action.panes and self.keymap.of(action.id)
+        ]
+
+    # -- parts ---------------------------------------------------------------------------------
+
+    def pane(self, kind: type[_Kind]) -> _Kind:
+        """A pane by its kind."""
+        return self.query_one(kind)
+
+    def table(self, table: TableId) -> LiveTable:
+        """A table by its name."""
+        return self.query_one(f"#{table}", LiveTable)
+
+    @property
+    def prompt(self) -> Prompt:
+        """The line above the keys."""
+        return self.query_one(Prompt)
+
+    def shown(self) -> frozenset[str]:
+        """The panes that have a place now."""
+        return frozenset(widget.id for widget in self.children if widget.display and widget.id)
+
+    # -- keys and mouse ------------------------------------------------------------------------
+
+    def on_key(self, event: events.Key) -> None:
+        """A key that no widget has used."""
+        if self.prompt.editing:
+            return
+        action = self.keymap.action_at(self.desk.pane, event.key)
+        name = action.id if action is not None else self._elsewhere(event.key)
+        if name:
+            event.stop()
+            event.prevent_default()
+            self.post_message(self.Act(name))
+
+    def _elsewhere(self, key: str) -> str:
+        """What the key does in other panes: there is a reason to tell why it does nothing here."""
+        return next((each.id for each in KEY_ACTIONS if key in self.keymap.of(each.id)), "")
+
+    def on_resize(self) -> None:
+        """Other panes fit now."""
+        self.sync()
+        self.post_message(self.LookAgain())
+
+    def on_tabs_picked(self, event: Tabs.Picked) -> None:
+        """A tab was clicked."""
+        self.desk.focus(event.pane)
+        self.sync()
+        self.post_message(self.LookAgain())
+
+    def on_mouse_down(self, event: events.MouseDown) -> None:
+        """A click gives the keyboard to a pane."""
+        widget, _ = self.get_widget_at(event.screen_x, event.screen_y)
+        if widget.id in PANES and widget.id != self.desk.pane:
+            self.desk.focus(widget.id)
+            self.sync()
+
+    def on_live_table_window_wanted(self) -> None:
+        """A table moved beyond what it has."""
+        self.post_message(self.LookAgain())
+
+    def on_live_table_sort_clicked(self, event: LiveTable.SortClicked) -> None:
+        """Sort by the column that was clicked."""
+        self.table(event.table).action_sort_by(event.column)
+        self._titles()
+
+    def on_live_table_marks_changed(self) -> None:
+        """The title says how many there are."""
+        self._titles()
+
+    def on_live_table_cursor_moved(self) -> None:
+        """The drawer follows the cursor."""
+        if self.desk.detail:
+            self._fill()
+
+    def on_live_table_chosen(self) -> None:
+        """Enter or a double click."""
+        self.post_message(self.Act("look.detail"))
