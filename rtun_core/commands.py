@@ -141,6 +141,21 @@ class ResumeRule(Command, frozen=True, kw_only=True, tag="rule.resume"):
     rule: RuleId
 
 
+class StartRecording(Command, frozen=True, kw_only=True, tag="record.start"):
+    """Record pictures and events into a file, which is made or appended to; without a path into a new one."""
+
+    words: ClassVar[tuple[str, ...]] = ("record", "start")
+    help: ClassVar[str] = "record what happens for rtun replay (default: into a new file)"
+    path: Annotated[str, msgspec.Meta(min_length=1, max_length=4096)] | None = None
+
+
+class StopRecording(Command, frozen=True, kw_only=True, tag="record.stop"):
+    """Close the recording."""
+
+    words: ClassVar[tuple[str, ...]] = ("record", "stop")
+    help: ClassVar[str] = "end the recording"
+
+
 class Quit(Command, frozen=True, kw_only=True, tag="quit"):
     """Drain and stop the whole process."""
 
@@ -170,6 +185,8 @@ COMMANDS: tuple[type[Command], ...] = (
     CloseFlow,
     PauseRule,
     ResumeRule,
+    StartRecording,
+    StopRecording,
     Quit,
 )
 
@@ -240,6 +257,8 @@ _UNION: Any = (
     | CloseFlow
     | PauseRule
     | ResumeRule
+    | StartRecording
+    | StopRecording
     | Quit
 )
 _DECODER: msgspec.json.Decoder[Command] = msgspec.json.Decoder(_UNION)

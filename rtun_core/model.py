@@ -198,10 +198,12 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     agents: tuple[AgentView, ...] = ()
     tunnels: tuple[TunnelView, ...] = ()
     flows: Sequence[FlowView] = ()
+    flows_total: int | None = None  # how many there are, where `flows` are only some of them
     traffic: Traffic = Traffic()
     rates: Rates = Rates()
     drops: dict[str, int] = {}
     faults: dict[str, int] = {}
+    recording: str = ""  # the file that all this is being recorded into
 
 
 def agent_id(name: str, instance: str | None) -> AgentId:

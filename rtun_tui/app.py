@@ -119,9 +119,13 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
         self.exit(ConsoleEnd(kind, signum))
 
     def _handle_exception(self, error: Exception) -> None:
-        """An error of ours must end on the screen of nobody: keep it for whoever started the console."""
+        """Keep what went wrong for whoever started the console, who decides where it is written."""
         self.failure = self.failure or "".join(traceback.format_exception(error))
         super()._handle_exception(error)
+
+    def _print_error_renderables(self) -> None:
+        """Nothing: after the console the terminal is not ours any more."""
+        self._exit_renderables.clear()
 
     # -- the beat ------------------------------------------------------------------------------
 

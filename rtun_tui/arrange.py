@@ -101,7 +101,7 @@ def _overview(middle: Box, height: int, wish: Wish) -> dict[Pane, Box]:
     top = _top_rows(height, wish)
     plots = PLOTS + max(0, (height - 40) // 6)
     rules = min(max(wish.rows.get("rules", 0), 1) + 3, 7) if wish.rules else 0
-    half = middle.width // 2
+    half = middle.width * 47 // 100  # tunnels have more to say
     second = middle.y + top
     third = second + plots
     boxes = {

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from rtun_core.cli.console import EndKind
+from rtun_core.commands import StartRecording, StopRecording
 from rtun_core.engine.source import Playable
 from rtun_core.errors import UsageError
 from rtun_core.events import counted
@@ -149,6 +150,15 @@ class ConsoleEffects:
         if not isinstance(source, Playable):
             raise UsageError(NOT_A_RECORDING)
         return source
+
+    # -- recording -----------------------------------------------------------------------------
+
+    def toggle_record(self) -> str:
+        """Begin to record into a new file, or end the recording; the engine's answer is told when it comes."""
+        picture = self._app.overview.picture
+        recording = picture is not None and picture.snapshot.recording
+        self._app.start(StopRecording() if recording else StartRecording())
+        return ""
 
     # -- help and end --------------------------------------------------------------------------
 

@@ -107,7 +107,7 @@ class EventLog:
             self._add(stamped)
 
     def narrow(self, *, level: Level, search: str) -> None:
-        """Show only events from a level on that contain a text, case ignored. The window stays in its place."""
+        """Show only events from a level on that contain a text, case ignored; the window stays."""
         if (level, search) == (self.level, self.search):
             return
         at = self._serial_at_bottom()

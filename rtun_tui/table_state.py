@@ -1,7 +1,7 @@
 """What a table shows and where its cursor is. Pure: it asks with a view spec and is told with a page.
 
-The cursor belongs to a row, not to a place: it is kept by the row's key, and the next page says
-where that row is now. When the row is gone, the cursor takes the row that is at its place. Only a
+Once moved, the cursor belongs to a row, not to a place: it is kept by the row's key, and the next page
+says where that row is now. Before that it rests on the first row, whichever that is. When the row is gone, the cursor takes the row that is at its place. Only a
 window of rows is ever held, the visible ones and about a screen more on both sides, so a move can
 lead to a row that is not here yet; its key is then taken from the page that brings it.
 
@@ -40,6 +40,7 @@ class TableState:
     height: int = 1
     first_column: int = 0
     page: Page | None = None
+    resting: bool = True  # nobody has moved the cursor: it stays on the first row, whichever that is
     _anchor: str | None = field(default=None, init=False, repr=False)  # the last row that was marked
 
     def __post_init__(self) -> None:
@@ -59,7 +60,7 @@ class TableState:
             sort=self.sort,
             offset=max(0, self.top - self.height),
             limit=3 * self.height,
-            follow=self.cursor_key,
+            follow=None if self.resting else self.cursor_key,
             marks=marks,
         )
 
@@ -101,8 +102,10 @@ class TableState:
     def show(self, page: Page) -> None:
         """Take the newest page and find the cursor's row in it."""
         self.page = page
-        found = self._find(page)
-        if found is not None:
+        found = None if self.resting else self._find(page)
+        if self.resting:
+            self._take(0)
+        elif found is not None:
             self._place(found)
         else:
             self._take(self.cursor)
@@ -120,14 +123,17 @@ class TableState:
 
     def move(self, by: int) -> None:
         """The cursor `by` rows down, or up when negative."""
+        self.resting = False
         self._take(self.cursor + by)
 
     def home(self) -> None:
-        """The cursor on the first row."""
+        """The cursor on the first row, and there to stay while rows come and go."""
         self._take(0)
+        self.resting = True
 
     def end(self) -> None:
         """The cursor on the last row."""
+        self.resting = False
         self._take(self.shown - 1)
 
     def half_page(self, by: int) -> None:
@@ -140,6 +146,7 @@ class TableState:
 
     def scroll(self, by: int) -> None:
         """The window `by` rows down; the cursor stays on its row until the edge takes it along."""
+        self.resting = False
         self.top = self._clamp_top(self.top + by)
         inside = min(max(self.cursor, self.top), self.top + self.height - 1)
         if inside != self.cursor:
@@ -147,10 +154,12 @@ class TableState:
 
     def to_index(self, index: int) -> None:
         """The cursor on a row by its place among those shown."""
+        self.resting = False
         self._take(index)
 
     def to_key(self, key: str) -> bool:
         """The cursor on a row by its key. False when only the next page can tell where that is."""
+        self.resting = False
         self.cursor_key = key
         found = self._find(self.page) if self.page else None
         if found is None:
@@ -168,6 +177,7 @@ class TableState:
         """Mark the row under the cursor, or take its mark away."""
         if self.current() is None or self.cursor_key is None:
             return
+        self.resting = False
         self.marks ^= {self.cursor_key}
         self._anchor = self.cursor_key if self.cursor_key in self.marks else None
 
@@ -252,6 +262,7 @@ class TableState:
         self.top = self._clamp_top(max(lowest, min(self.top, self.cursor)))
 
     def _leap(self, by: int) -> None:
+        self.resting = False
         self.top = self._clamp_top(self.top + by)
         self._take(self.cursor + by)
 

@@ -38,7 +38,6 @@ class Effects(Protocol):
     def save_view(self, name: str) -> str: ...
     def load_view(self, name: str) -> str: ...
     def view_names(self) -> Sequence[str]: ...
-    def record(self, path: str | None, *, on: bool) -> str: ...
     def seek(self, where: str) -> str: ...
     def speed(self, factor: float) -> str: ...
     def help(self, topic: str | None) -> str: ...
@@ -330,15 +329,6 @@ VIEW_COMMANDS: tuple[ViewCommand, ...] = (
         "view list",
         "names of saved views",
         lambda _d, effects, _w: "views: " + (", ".join(effects.view_names()) or "none"),
-    ),
-    ViewCommand(
-        ("record", "start"),
-        "record start [PATH]",
-        "record what happens for rtun replay",
-        lambda _d, effects, words: effects.record(_optional(words), on=True),
-    ),
-    ViewCommand(
-        ("record", "stop"), "record stop", "end the recording", lambda _d, e, _w: e.record(None, on=False)
     ),
     ViewCommand(
         ("goto",),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import enum
 import importlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 import click
@@ -32,7 +31,6 @@ class ConsoleOptions:
     show: bool = False
     read_only: bool = False
     theme: str | None = None
-    record: Path | None = None
     on_hangup: OnHangup | None = None
     ends_engine: bool = True  # whether quitting ends what is looked at
 
@@ -76,14 +74,13 @@ def find_console() -> Console:
 
 
 def build_console(
-    *, tui: bool, read_only: bool, theme: str | None, record: str | None, on_hangup: OnHangup | None
+    *, tui: bool, read_only: bool, theme: str | None, on_hangup: OnHangup | None
 ) -> ConsoleOptions:
     """Turn option values into ConsoleOptions."""
     return ConsoleOptions(
         show=tui,
         read_only=read_only,
         theme=theme,
-        record=Path(record) if record else None,
         on_hangup=on_hangup,
     )
 
@@ -99,7 +96,6 @@ console_options = packed(
         ),
         read_only_option,
         theme_option,
-        click.option("--record", metavar="PATH", help="Record what happens for `rtun replay`."),
         click.option(
             "--on-hangup",
             type=click.Choice(["exit", "headless"]),

@@ -106,7 +106,9 @@ def demo(
 def _is_for_eyes(outputs: OutputOptions) -> bool:
     """Whether somebody looks: a terminal on every side, and nothing asked for that would cross the screen."""
     streams = (sys.stdin, sys.stdout, sys.stderr)
-    return not outputs.json and not outputs.quiet and all(each is not None and each.isatty() for each in streams)
+    return (
+        not outputs.json and not outputs.quiet and all(each is not None and each.isatty() for each in streams)
+    )
 
 
 def _play(

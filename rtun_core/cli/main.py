@@ -18,6 +18,7 @@ _COMMANDS = {
     "relay": "rtun_core.cli.relay:relay",
     "agent": "rtun_core.cli.agent:agent",
     "demo": "rtun_core.cli.demo:demo",
+    "attach": "rtun_core.cli.attach:attach",
     "status": "rtun_core.cli.status:status",
     "events": "rtun_core.cli.events:events",
     "ctl": "rtun_core.cli.ctl:ctl",

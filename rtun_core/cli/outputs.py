@@ -35,6 +35,7 @@ class OutputOptions:
     status_interval: float = 2.0
     metrics: Address | None = None
     control: str | None = None
+    record: Path | None = None
     quiet: bool = False
 
 
@@ -58,6 +59,7 @@ def build_outputs(
     status_interval: float,
     metrics: Address | None,
     control: str | None,
+    record: str | None,
     quiet: bool,
 ) -> OutputOptions:
     """Turn option values into OutputOptions."""
@@ -70,6 +72,7 @@ def build_outputs(
         status_interval=status_interval,
         metrics=metrics,
         control=control,
+        record=Path(record) if record else None,
         quiet=quiet,
     )
 
@@ -115,6 +118,7 @@ output_options = packed(
             metavar="[PATH]",
             help="Serve `rtun status`, `events` and `ctl` on a Unix socket. [default path: see `rtun paths`]",
         ),
+        click.option("--record", metavar="PATH", help="Record what happens for `rtun replay`."),
     ),
     build_outputs,
 )
@@ -153,6 +157,9 @@ def build_running(engine: Engine, options: OutputOptions) -> Iterator[Output]:
 
         path = control_socket() if options.control == AUTO else Path(options.control)
         yield ControlServer(path, engine)
+    from rtun_core.engine.recorder import Recorder
+
+    yield Recorder(engine, options.record)
 
 
 def _descriptor(stream: object) -> int | None:

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from rtun_core.cli.status_text import status_text
+from rtun_core.cli.status_text import TOP_FLOWS, status_text
 
 WATCH_PERIOD = 2.0  # seconds
 
@@ -35,7 +35,7 @@ async def _show(which: str | None, *, as_json: bool, watch: bool) -> None:
                 click.echo(await client.snapshot_bytes())
             else:
                 clear = _HOME_AND_CLEAR if watch and sys.stdout.isatty() else ""
-                click.echo(clear + status_text(await client.snapshot()))
+                click.echo(clear + status_text(await client.snapshot(flows=TOP_FLOWS)))
             if not watch:
                 return
             await asyncio.sleep(WATCH_PERIOD)

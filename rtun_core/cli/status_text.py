@@ -67,7 +67,7 @@ _FLOWS: tuple[Column, ...] = (
 
 def status_text(snapshot: Snapshot) -> str:
     """The whole page, no line longer than `WIDTH`. Tables without rows are left out."""
-    top = biggest(snapshot.flows)
+    top, total = biggest(snapshot.flows), _flow_count(snapshot)
     blocks = [
         _head(snapshot),
         table(_SIGNAL, map(_signal_row, snapshot.signal)),
@@ -76,7 +76,7 @@ def status_text(snapshot: Snapshot) -> str:
         table(_TUNNELS, map(_tunnel_row, snapshot.tunnels)),
         "\n".join(_troubles(snapshot)),
         table(_FLOWS, map(_flow_row, top)),
-        f"{len(top)} of {len(snapshot.flows)} flows" if len(snapshot.flows) > len(top) else "",
+        f"{len(top)} of {total} flows" if total > len(top) else "",
         _counts("drops", snapshot.drops),
         _counts("faults", snapshot.faults),
     ]
@@ -90,8 +90,12 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> str:
 
 
 def biggest(flows: Sequence[FlowView]) -> list[FlowView]:
-    """The flows that carried most, biggest first."""
-    return heapq.nlargest(TOP_FLOWS, flows, key=lambda flow: flow.up_bytes + flow.down_bytes)
+    """The flows that carry most now, and of those that rest the ones that carried most."""
+    return heapq.nlargest(
+        TOP_FLOWS,
+        flows,
+        key=lambda flow: (flow.up_rate + flow.down_rate, flow.up_bytes + flow.down_bytes),
+    )
 
 
 def bytes_text(count: float) -> str:
@@ -128,13 +132,17 @@ def _fit(cell: str, width: int, right: bool) -> str:
 
 
 def _head(snapshot: Snapshot) -> str:
-    flows = len(snapshot.flows)
+    flows = _flow_count(snapshot)
     text = (
         f"rtun {snapshot.version} ({', '.join(snapshot.services)}), pid {snapshot.pid}, "
         f"up {time_text(snapshot.uptime_s)}, {flows} flow{'' if flows == 1 else 's'}, "
         f"sent {bytes_text(snapshot.traffic.up_bytes)}, received {bytes_text(snapshot.traffic.down_bytes)}"
     )
     return "\n".join(_wrap(text.split(" ")))
+
+
+def _flow_count(snapshot: Snapshot) -> int:
+    return len(snapshot.flows) if snapshot.flows_total is None else snapshot.flows_total
 
 
 def _troubles(snapshot: Snapshot) -> Iterable[str]:

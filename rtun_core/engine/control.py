@@ -1,9 +1,10 @@
 """`--control`: snapshot, events and commands over HTTP on a Unix socket.
 
     GET  /hello                        versions, pid, newest sequence, services
-    GET  /snapshot                     the whole snapshot
+    GET  /snapshot?flows=N             the whole snapshot, or with only the N busiest flows
     GET  /events?since=SEQ&follow=0|1  one JSON event per line, from what history holds after SEQ on
-    POST /command                      a command as JSON, or {"line": "agent use beta"}
+    GET  /view                         a WebSocket for a console: see `view_messages`
+    POST /command?who=ctl|attached     a command as JSON, or {"line": "agent use beta"}
 
 A command is answered with 200 when done, 409 when refused, 400 when it cannot be read; the body is
 `{"ok", "text", "data"}` or `{"ok", "error"}`. The socket belongs to its user: mode 0600, and the peer's
@@ -19,27 +20,28 @@ import socket
 import stat
 import struct
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from rtun_core import __version__
 from rtun_core.bus import HISTORY
 from rtun_core.commands import Command, decode_command, parse_command
 from rtun_core.engine.engine import Engine
+from rtun_core.engine.hello import hello_of
 from rtun_core.engine.json_lines import json_line
 from rtun_core.engine.paths import runtime_dir
-from rtun_core.engine.status_file import snapshot_json
+from rtun_core.engine.snapshot_json import snapshot_json_slowly, with_biggest
+from rtun_core.engine.view_session import Viewers
 from rtun_core.errors import BindError, RtunError, UsageError
-from rtun_core.model import SCHEMA_VERSION
 
-MAX_REQUEST = 64 * 1024
+MAX_REQUEST = 256 * 1024  # bytes; 10,000 marked flows to be moved are 110 kB
 MAX_CONNECTIONS = 32
 IDLE_LIMIT = 30.0  # seconds that a connection may wait for its next request
 PROBE_LIMIT = 1.0  # seconds to find out whether a socket is alive
 
+_WHO = ("ctl", "attached")  # on whose behalf a command can be sent here
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 
 
@@ -49,6 +51,7 @@ class ControlServer:
     def __init__(self, path: Path, engine: Engine) -> None:
         self.path = path
         self._engine = engine
+        self._viewers = Viewers(engine)
         self._runner: web.AppRunner | None = None
         self._server: asyncio.AbstractServer | None = None
         self._inode = 0
@@ -61,6 +64,7 @@ class ControlServer:
         app.router.add_get("/hello", self._hello)
         app.router.add_get("/snapshot", self._snapshot)
         app.router.add_get("/events", self._events)
+        app.router.add_get("/view", self._view)
         app.router.add_post("/command", self._command)
         self._runner = web.AppRunner(
             app,
@@ -89,18 +93,17 @@ class ControlServer:
         return server()
 
     async def _hello(self, _request: web.Request) -> web.Response:
-        return _json(
-            {
-                "v": SCHEMA_VERSION,
-                "version": __version__,
-                "pid": os.getpid(),
-                "seq": self._engine.bus.seq,
-                "services": self._engine.names,
-            }
-        )
+        return _json(hello_of(self._engine))
 
-    async def _snapshot(self, _request: web.Request) -> web.Response:
-        return web.Response(body=snapshot_json(self._engine.snapshot()), content_type="application/json")
+    async def _snapshot(self, request: web.Request) -> web.Response:
+        snapshot = self._engine.snapshot()
+        if "flows" in request.query:
+            snapshot = with_biggest(snapshot, _number(request, "flows", 0))
+        return web.Response(body=await snapshot_json_slowly(snapshot), content_type="application/json")
+
+    async def _view(self, request: web.Request) -> web.StreamResponse:
+        peer = _peer(request)
+        return await self._viewers.serve(request, f"attached {peer.pid}" if peer else "attached")
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         since = _number(request, "since", self._engine.bus.seq)
@@ -120,8 +123,9 @@ class ControlServer:
 
     async def _command(self, request: web.Request) -> web.Response:
         try:
+            who = _who(request)
             command = _read_command(await request.read())
-            result = await self._engine.execute(command, "ctl")
+            result = await self._engine.execute(command, who)
         except UsageError as error:
             return _json({"ok": False, "error": str(error)}, status=400)
         except RtunError as error:
@@ -207,15 +211,35 @@ async def _same_user(request: web.Request, handler: Handler) -> web.StreamRespon
     return await handler(request)
 
 
+class _Peer(NamedTuple):
+    """Who is at the other end of a connection."""
+
+    pid: int
+    uid: int
+    gid: int
+
+
 def _is_allowed(request: web.Request) -> bool:
-    option = getattr(socket, "SO_PEERCRED", None)
-    if option is None:
+    if not hasattr(socket, "SO_PEERCRED"):
         return True  # the mode of the socket is what protects it there
+    peer = _peer(request)
+    return peer is not None and peer.uid in (0, os.geteuid())
+
+
+def _peer(request: web.Request) -> _Peer | None:
+    """None where that cannot be found out."""
+    option = getattr(socket, "SO_PEERCRED", None)
     peer = request.get_extra_info("socket")
-    if peer is None:
-        return False
-    _pid, uid, _gid = _CREDENTIALS.unpack(peer.getsockopt(socket.SOL_SOCKET, option, _CREDENTIALS.size))
-    return uid in (0, os.geteuid())
+    if option is None or peer is None:
+        return None
+    return _Peer(*_CREDENTIALS.unpack(peer.getsockopt(socket.SOL_SOCKET, option, _CREDENTIALS.size)))
+
+
+def _who(request: web.Request) -> str:
+    who = request.query.get("who", _WHO[0])
+    if who not in _WHO:
+        raise UsageError(f"who: {who[:40]!r} is not accepted; accepted: {', '.join(_WHO)}")
+    return who
 
 
 def _read_command(body: bytes) -> Command:
@@ -237,5 +261,5 @@ def _number(request: web.Request, name: str, default: int) -> int:
     return int(text)
 
 
-def _json(value: dict[str, Any], status: int = 200) -> web.Response:
+def _json(value: object, status: int = 200) -> web.Response:
     return web.Response(body=msgspec.json.encode(value), status=status, content_type="application/json")

@@ -21,7 +21,7 @@ from rtun_core.commands import Command, CommandResult, Quit, spell
 from rtun_core.engine.merge import grown, merge, total
 from rtun_core.engine.rate_meter import RateMeter
 from rtun_core.engine.select_flows import with_flows
-from rtun_core.engine.service import Service
+from rtun_core.engine.service import CommandHandler, Service
 from rtun_core.errors import CommandRefused, RtunError
 from rtun_core.events import (
     CommandDone,
@@ -32,7 +32,7 @@ from rtun_core.events import (
     Faults,
     Notice,
 )
-from rtun_core.model import Snapshot, Traffic
+from rtun_core.model import Snapshot, Traffic, add_counts
 from rtun_core.net.tasks import TaskOwner
 from rtun_core.view.history import History, HistoryPicture
 
@@ -56,6 +56,8 @@ class Engine:
     ) -> None:
         self.bus = bus
         self.status = 0
+        self.handlers: list[CommandHandler] = []  # what carries out commands beside the services
+        self.recording = ""  # the file that is recorded into
         self._services = tuple(services)
         self._running: list[Service] = []
         self._drain_limit = drain_limit
@@ -74,6 +76,7 @@ class Engine:
         self._history = History()
         self.history: HistoryPicture = self._history.picture()
         self._reported: tuple[dict[str, int], dict[str, int]] = ({}, {})
+        self._faults: dict[str, int] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -159,10 +162,15 @@ class Engine:
         self.bus.emit(CommandDone(who=who, command=spell(command), result=result.text))
         return result
 
+    def count_fault(self, reason: str) -> None:
+        """Count what somebody who came to the engine itself, not to a service, did wrong."""
+        add_counts(self._faults, {reason: 1})
+
     def report_counters(self) -> None:
         """Emit what was dropped, and what peers did wrong, since the last report."""
         counters = [service.counters() for service in self._running]
-        drops, faults = total(one for one, _ in counters), total(one for _, one in counters)
+        drops = total(one for one, _ in counters)
+        faults = total((self._faults, *(one for _, one in counters)))
         new_drops, new_faults = grown(drops, self._reported[0]), grown(faults, self._reported[1])
         self._reported = (drops, faults)
         if new_drops:
@@ -256,16 +264,17 @@ class Engine:
             flows=merged.flows,
             traffic=merged.traffic,
             drops=merged.drops,
-            faults=merged.faults,
+            faults=total((self._faults, merged.faults)),
+            recording=self.recording,
         )
 
     async def _dispatch(self, command: Command, who: str) -> CommandResult:
         if isinstance(command, Quit):
             self.request_stop(f"{who} asked to quit")
             return CommandResult(text="stopping")
-        for service in self._running:
-            if service.handles(command):
-                return await service.handle(command)
+        for handler in (*self.handlers, *self._running):
+            if handler.handles(command):
+                return await handler.handle(command)
         words = " ".join(command.words)
         raise CommandRefused(
             f"{words!r} is not a command of this process, which runs {', '.join(self.names)}"

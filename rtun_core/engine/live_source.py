@@ -11,7 +11,7 @@ import msgspec
 from rtun_core.commands import Command, CommandResult
 from rtun_core.engine.engine_thread import EngineThread
 from rtun_core.engine.source import Picture, SourceStatus
-from rtun_core.errors import CommandRefused
+from rtun_core.errors import CommandRefused, RtunError
 from rtun_core.events import Stamped
 from rtun_core.model import Snapshot
 from rtun_core.view.columns import TableId
@@ -32,6 +32,7 @@ class LiveSource:
         self._since = time.time()
         self._snapshot: Snapshot | None = None
         self._asked = False
+        self._held: Snapshot | None = None
 
     @property
     def title(self) -> str:
@@ -77,6 +78,13 @@ class LiveSource:
         if snapshot is None:
             return []
         return select_keys(snapshot, spec.table, spec.filter, spec.marks)
+
+    async def page(self, spec: ViewSpec) -> Page:
+        """Project the picture that is looked at."""
+        snapshot = self._held or self._snapshot
+        if snapshot is None:
+            raise RtunError("nothing is known yet")
+        return project(snapshot, spec)
 
     def events(self) -> list[Stamped]:
         """Drain the queue that the engine fills."""

@@ -8,7 +8,17 @@ from rtun_core.commands import Command, CommandResult
 from rtun_core.model import ServiceSnapshot
 
 
-class Service(Protocol):
+class CommandHandler(Protocol):
+    """Something that carries out commands, on the engine's loop."""
+
+    def handles(self, command: Command) -> bool:
+        """Whether `handle` knows this kind of command."""
+
+    async def handle(self, command: Command) -> CommandResult:
+        """Carry out a command. Raises CommandRefused with the reason."""
+
+
+class Service(CommandHandler, Protocol):
     """Something the engine runs: relay, agent, signalling server, another tunnel family.
 
     Every method is called on the engine's loop. Events go to the bus that the service was built with.
@@ -30,9 +40,3 @@ class Service(Protocol):
 
     def counters(self) -> tuple[dict[str, int], dict[str, int]]:
         """Total drops and faults by reason: the cheap part of a snapshot, asked once a second."""
-
-    def handles(self, command: Command) -> bool:
-        """Whether `handle` knows this kind of command."""
-
-    async def handle(self, command: Command) -> CommandResult:
-        """Carry out a command. Raises CommandRefused with the reason."""

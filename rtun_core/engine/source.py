@@ -50,7 +50,14 @@ class Source(Protocol):
     def look(self, specs: Sequence[ViewSpec]) -> Picture | None:
         """The newest picture with these pages; None before the first. Never blocks.
 
+        Where the engine is elsewhere, the pages are those of the specs before until the new ones are here.
         Raises UsageError (FilterError) for a spec that cannot be answered.
+        """
+
+    async def page(self, spec: ViewSpec) -> Page:
+        """One page of the picture that is looked at, for other uses than the screen: an export.
+
+        Raises UsageError for a spec that cannot be answered, RtunError when there is no answer.
         """
 
     def hold(self, *, on: bool) -> None:

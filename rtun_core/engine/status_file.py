@@ -8,19 +8,13 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
-
 from rtun_core.bus import EventBus
 from rtun_core.engine.line_output import write_all
+from rtun_core.engine.snapshot_json import snapshot_json_slowly
 from rtun_core.errors import RtunError
 from rtun_core.events import Notice
-from rtun_core.model import Snapshot, encode_lazy
+from rtun_core.model import Snapshot
 from rtun_core.net.tasks import TaskOwner
-
-
-def snapshot_json(snapshot: Snapshot) -> bytes:
-    """The one JSON form of a snapshot."""
-    return msgspec.json.encode(snapshot, enc_hook=encode_lazy)
 
 
 class StatusFile:
@@ -39,7 +33,7 @@ class StatusFile:
     async def start(self) -> None:
         """Write the file for the first time. Raises RtunError when that fails."""
         try:
-            await asyncio.to_thread(replace_file, self._path, snapshot_json(self._snapshot()))
+            await self._replace()
         except OSError as error:
             raise RtunError(f"--status-file: cannot write the file {self._path}: {error.strerror}") from None
         self._tasks.spawn(self._run(), "write")
@@ -53,7 +47,7 @@ class StatusFile:
     async def write(self) -> None:
         """Write once; a failure is told once and tried again the next time."""
         try:
-            await asyncio.to_thread(replace_file, self._path, snapshot_json(self._snapshot()))
+            await self._replace()
         except OSError as error:
             if not self._failing:
                 message = f"cannot write the status file {self._path}: {error.strerror}"
@@ -61,6 +55,10 @@ class StatusFile:
             self._failing = True
             return
         self._failing = False
+
+    async def _replace(self) -> None:
+        data = await snapshot_json_slowly(self._snapshot())
+        await asyncio.to_thread(replace_file, self._path, data)
 
     async def _run(self) -> None:
         while True:

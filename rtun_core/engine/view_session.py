@@ -8,6 +8,7 @@ counted, and the engine goes on.
 from __future__ import annotations
 
 import asyncio
+import time
 import traceback
 
 from aiohttp import WSCloseCode, WSMsgType, web
@@ -15,7 +16,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from rtun_core.bus import HISTORY
 from rtun_core.engine.engine import Engine
 from rtun_core.engine.hello import hello_of
-from rtun_core.engine.view_budget import ViewBudget
+from rtun_core.engine.view_budget import REST, ViewBudget
 from rtun_core.engine.view_messages import MAX_REQUEST, ViewRequest, hello_message, read_request
 from rtun_core.engine.viewer import Viewer
 from rtun_core.errors import RemoteProtocolError
@@ -103,8 +104,8 @@ class ViewSession:
         tasks = TaskOwner("view", self._failed)
         try:
             await self._link.send_str(hello_message(hello_of(self._engine)))
-            parts = (self._read(), self._collect(), self._send())
-            running = [tasks.spawn(part, part.__name__.strip("_")) for part in parts]
+            parts = {"read": self._read(), "collect": self._collect(), "send": self._send()}
+            running = [tasks.spawn(part, name) for name, part in parts.items()]
             await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
         except ConnectionError:
             return
@@ -118,6 +119,8 @@ class ViewSession:
         match error:
             case ConnectionError():
                 pass
+            case TimeoutError():
+                self.reason, self._code = "it never said what it wants", WSCloseCode.POLICY_VIOLATION
             case RemoteProtocolError():
                 self._engine.count_fault(error.reason)
                 self.reason, self._code = str(error), WSCloseCode.POLICY_VIOLATION
@@ -126,24 +129,30 @@ class ViewSession:
                 self.reason, self._code = f"an error of ours: {error!r}", WSCloseCode.INTERNAL_ERROR
 
     async def _read(self) -> None:
-        """What the viewer says. It may speak as fast as it wants and is heard within the budget."""
+        """What the viewer says, until it closes the link."""
         async with asyncio.timeout(FIRST_LIMIT) as limit:
-            while (request := await self._request()) is not None:
+            while (data := await self._message()) is not None:
                 limit.reschedule(None)
-                async with self._budget:
-                    self._viewer.take(request)
-                if request.since is not None and not self._begun.is_set():
-                    self._since = request.since
-                self._begun.set()
-                self._wake.set()
+                begin = time.perf_counter()
+                self._take(read_request(data))
+                # Whoever talks much is listened to less; all of them together within the budget's share.
+                await asyncio.sleep(REST * MAX_VIEWERS * (time.perf_counter() - begin))
 
-    async def _request(self) -> ViewRequest | None:
-        """The next request; None when the viewer closed the link."""
+    def _take(self, request: ViewRequest) -> None:
+        self._viewer.take(request)
+        if request.since is not None and not self._begun.is_set():
+            self._since = request.since
+        self._begun.set()
+        self._wake.set()
+
+    async def _message(self) -> bytes | str | None:
+        """The next message; None when the viewer closed the link."""
         while True:
             message = await self._link.receive()
             match message.type:
                 case WSMsgType.TEXT | WSMsgType.BINARY:
-                    return read_request(message.data)
+                    data: bytes | str = message.data
+                    return data
                 case WSMsgType.PONG:
                     self._answered(bytes(message.data))
                 case WSMsgType.PING:
@@ -166,9 +175,9 @@ class ViewSession:
         subscription = self._engine.bus.subscribe(HISTORY, since=self._since)
         try:
             while events := await subscription.get():
+                self._told_all.clear()
                 self._viewer.tell(events)
                 await self._told_all.wait()
-                self._told_all.clear()
         finally:
             subscription.close()
         self.over = True

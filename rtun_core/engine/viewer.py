@@ -39,9 +39,7 @@ class Viewer:
     `snapshot(age)` is a picture at most `age` seconds old, `history()` the newest history.
     """
 
-    def __init__(
-        self, snapshot: Callable[[float], Snapshot], history: Callable[[], HistoryPicture]
-    ) -> None:
+    def __init__(self, snapshot: Callable[[float], Snapshot], history: Callable[[], HistoryPicture]) -> None:
         self._take_snapshot = snapshot
         self._history = history
         self._interval = INTERVAL
@@ -53,6 +51,7 @@ class Viewer:
         self._asks: list[Ask] = []
         self._events: deque[Stamped] = deque()
         self._snapshot: Snapshot | None = None
+        self._holds = False
         self._held: Snapshot | None = None
         self._samples = 0
         self._beat_at = 0.0
@@ -90,7 +89,7 @@ class Viewer:
         if beat:
             self._beat_at = now + self._interval
         parts = [*self._next_events(), *self._next_samples(), *self._answers()]
-        if self._specs is not None and (self._changed or (beat and self._held is None)):
+        if self._specs is not None and (self._changed or (beat and not self._holds)):
             parts += self._picture(self._specs, fresh=beat)
         return parts
 
@@ -100,9 +99,8 @@ class Viewer:
             self._specs = {spec.table: spec for spec in asked}
 
     def _hold(self, *, on: bool) -> None:
-        if on != (self._held is not None):
-            self._held = self._current(fresh=False) if on else None
-            self._changed = True
+        if on != self._holds:
+            self._holds, self._held, self._changed = on, None, True
 
     def _next_events(self) -> Iterator[str]:
         if self._events:
@@ -141,7 +139,7 @@ class Viewer:
             snapshot,
             pages,
             turn=self._turn,
-            held=self._held is not None,
+            held=self._holds,
             cost=time.thread_time() - begin,
         )
 
@@ -151,6 +149,7 @@ class Viewer:
         if fresh or self._snapshot is None:
             # Viewers share a picture that is recent enough for each of them.
             self._snapshot = self._take_snapshot(self._interval / 2)
+        self._held = self._snapshot if self._holds else None
         return self._snapshot
 
 

@@ -167,7 +167,7 @@ class History:
             each.ring.push(self._count, missed, sample)
 
     def _is_over(self, here: bool, tunnel: _TunnelRing) -> bool:
-        return not here and self._count - tunnel.seen >= KEEP_GONE
+        return not here and self._count - tunnel.seen > KEEP_GONE
 
     def _has_room(self, seen: Mapping[TunnelId, TunnelView]) -> bool:
         """Whether one more tunnel may be kept; one that is gone makes way."""

@@ -31,6 +31,7 @@ from rtun_tui.draw.plot import sparkline
 from rtun_tui.palette import state_role
 
 HISTORY_LINES = 12
+MINUTE = 60  # samples
 LABEL = 10  # cells of a line's name
 
 
@@ -120,7 +121,7 @@ def _tunnel(tunnel: TunnelView, frame: Frame) -> list[Line]:
 def _flow(flow: FlowView, frame: Frame) -> list[Line]:
     tunnel = next((each for each in frame.snapshot.tunnels if each.id == flow.tunnel), None)
     on = "waits for a tunnel" if tunnel is None else f"{tunnel.id} ({tunnel.state})"
-    rates = np.array(frame.flow_rates, np.float32).reshape(-1, 2)
+    rates = _padded(np.array(frame.flow_rates, np.float32).reshape(-1, 2))
     traffic = Traffic(flow.up_packets, flow.up_bytes, flow.down_packets, flow.down_bytes)
     lines = [
         _title(f"flow {flow.id}", f"rule {flow.rule}" if flow.rule else ""),
@@ -141,6 +142,12 @@ def _flow(flow: FlowView, frame: Frame) -> list[Line]:
         lines.append(_plot("rtt 5 min", history.rtt, "plot-rtt", frame))
     rule = next((each for each in frame.snapshot.rules if each.id == flow.rule), None)
     return lines + (_drops(rule.drops, f"of rule {rule.id}") if rule is not None else [])
+
+
+def _padded(rates: Series) -> Series:
+    """At least a minute of samples, so that the first ones stand at the right end of their plot."""
+    missing = max(0, MINUTE - len(rates))
+    return np.concatenate([np.full((missing, 2), np.nan, np.float32), rates])
 
 
 def _rule(rule: RuleView, frame: Frame) -> list[Line]:

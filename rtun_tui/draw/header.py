@@ -30,7 +30,8 @@ _SHORTER: Final = (
 )
 _QUIET_DROPS, _LATE_DROPS = _SHORTER.index("drops"), len(_SHORTER) - 1
 _WORKS: Final = frozenset({TunnelState.UP, TunnelState.DEGRADED})
-_USED: Final = frozenset({AgentState.IN_USE, AgentState.EXPIRING})
+_USED: Final = frozenset({AgentState.IN_USE})
+_SOON: Final = 120.0  # seconds before its end from which on the agent in use needs an eye
 _NAME: Final = 40  # cells of a name that has to fit in a line with others
 _PREFIXES: Final = ("", "k", "M", "G", "T", "P", "E")
 
@@ -126,7 +127,8 @@ def _agent_piece(snapshot: Snapshot) -> _Piece:
         name,
         "",
     )
-    return _Piece("agent", forms, "state-warn" if agent.state is AgentState.EXPIRING else "header")
+    soon = agent.expires_at is not None and agent.expires_at - snapshot.ts < _SOON
+    return _Piece("agent", forms, "state-warn" if soon else "header")
 
 
 def _left(agent: AgentView, now: float) -> str:

@@ -143,11 +143,10 @@ class Scale:
 
     def fit(self, maximum: float) -> float:
         """The top for this maximum."""
-        maximum = max(maximum, self.least)
         if maximum > self.top:
             self.top = self._nice(maximum)
-        elif maximum < self.top * _SHRINK:
-            self.top = min(self.top, self._nice(maximum * _ROOM))
+        elif max(maximum, self.least) < self.top * _SHRINK:
+            self.top = min(self.top, self._nice(max(maximum * _ROOM, self.least)))
         return self.top
 
     def _nice(self, value: float) -> float:

@@ -103,16 +103,19 @@ def header_strip(
     width: int,
     brush: Brush,
 ) -> Strip:
-    """Titles of the columns, with `v` or `^` beside those that sort."""
-    signs = {column_named(table, each.column).id: "v" if each.descending else "^" for each in sort}
+    """Titles of the columns, with an arrow beside those that sort."""
+    down, up = ("v", "^") if brush.ascii else ("▾", "▴")
+    signs = {column_named(table, each.column).id: down if each.descending else up for each in sort}
     plain, sorts = brush.palette.style("column-title"), brush.palette.style("column-sort")
-    pieces = [(" " * GUTTER, plain)]
+    text, marks = " " * GUTTER, []
     for column, room, right, _ in layout:
-        sign = signs.get(column.id)
-        title = _title(column.title, sign, room, brush.ellipsis)
-        pieces.append((fit(title, room, brush.ellipsis, right=right), sorts if sign else plain))
-        pieces.append((" " * GAP, plain))
-    return _line(pieces, _used(layout), width, plain)
+        title = fit(column.title, room, brush.ellipsis, right=right) + " " * GAP
+        if sign := signs.get(column.id):
+            # In the gap beside the title, so that no title is cut for it.
+            text, title = _with_sign(text, title, sign, right=right)
+            marks.append((len(text) - right, len(text) + len(title.rstrip())))
+        text += title
+    return _line(_painted(text, marks, plain, sorts), _used(layout), width, plain)
 
 
 def row_cells(table: TableId, row: Any, layout: Layout, look: Look, now: float) -> RowCells:
@@ -246,12 +249,27 @@ def _share(columns: Sequence[Column], widths: list[int], spare: int) -> None:
             weights -= column.weight
 
 
-def _title(title: str, sign: str | None, room: int, ellipsis: str) -> str:
-    """A title with its sign, the sign whole whatever happens to the title."""
-    if sign is None:
-        return title
-    space = " " if cell_len(title) + 2 <= room else ""
-    return cut(title, room - 1 - len(space), ellipsis) + space + sign
+def _with_sign(before: str, title: str, sign: str, *, right: bool) -> tuple[str, str]:
+    """The sign right before a title that stands right, or right after one that stands left."""
+    if not right:
+        bare = title.rstrip()
+        return before, (bare + sign).ljust(len(title))
+    bare = title.lstrip()
+    indent = len(title) - len(bare)
+    if indent:
+        return before, " " * (indent - 1) + sign + bare
+    return before[:-1] + sign, title
+
+
+def _painted(
+    text: str, marks: Sequence[tuple[int, int]], plain: Style, sorts: Style
+) -> list[tuple[str, Style]]:
+    """`text` in pieces: the marked stretches, from one cell to another, in the second style."""
+    pieces, at = [], 0
+    for first, last in marks:
+        pieces += [(text[at:first], plain), (text[first:last], sorts)]
+        at = last
+    return [*pieces, (text[at:], plain)]
 
 
 def _signs(*, cursor: bool, marked: bool) -> str:

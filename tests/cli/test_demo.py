@@ -105,7 +105,14 @@ class Silent:
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("--seconds", "0.5"), ("--seconds", "-1"), ("--seconds", "x"), ("--clients", "0"), ("--rate", "0"), ("--seed", "-1")],
+    [
+        ("--seconds", "0.5"),
+        ("--seconds", "-1"),
+        ("--seconds", "x"),
+        ("--clients", "0"),
+        ("--rate", "0"),
+        ("--seed", "-1"),
+    ],
 )
 def test_bad_values_are_named(refuse, option, value):
     sentence = refuse("demo", option, value)

@@ -131,9 +131,10 @@ class Terminal:
         self._stop_reader()
 
     def resize(self, columns: int, lines: int) -> None:
-        """Change the size; the program gets SIGWINCH."""
-        with self._changed:
-            self.screen.resize(columns, lines)
+        """Change the size, with SIGWINCH for the program. 0, 0 is unknown: the model keeps what it has."""
+        if columns and lines:
+            with self._changed:
+                self.screen.resize(columns, lines)
         self._set_size(columns, lines)
 
     def attributes(self) -> Attributes:

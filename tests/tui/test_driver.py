@@ -268,11 +268,9 @@ def test_the_size_follows_the_terminal(ticker, tmp_path):
 
 
 def test_a_terminal_without_a_size_is_taken_for_80x24(ticker):
-    terminal = ticker(size=(80, 24))
+    terminal = ticker()
     terminal.resize(0, 0)
-    terminal.screen.resize(80, 24)
-    terminal.wait_for("mark 0")
-    assert terminal.screen.line(23) == "mark 0"
+    terminal.wait_for(lambda screen: screen.line(23) == "mark 0")
 
 
 def test_the_title_is_given_and_given_back(ticker):

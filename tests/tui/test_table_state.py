@@ -343,8 +343,11 @@ class Stage:
 
     def look(self):
         state, before, place = self.state, self.state.cursor_key, self.state.cursor
+        resting = state.resting
         settle(state, self.keys)
-        if before in self.keys:
+        if resting:
+            assert (state.cursor, state.top) == (0, 0)
+        elif before in self.keys:
             assert state.current().id == before
         elif self.keys:
             assert state.cursor == min(place, len(self.keys) - 1)
@@ -385,3 +388,18 @@ def test_in_any_order_of_steps_the_cursor_is_in_sight_and_on_its_row(count, step
     for name, value in steps:
         stage.step(name, value)
     stage.look()
+
+
+def test_a_cursor_that_nobody_moved_rests_on_the_first_row():
+    state = TableState(table="flows", height=3)
+    keys = keys_of(9)
+    settle(state, keys)
+    settle(state, keys[::-1])
+    assert (state.cursor, state.cursor_key) == (0, keys[-1])
+    assert state.spec().follow is None
+    state.move(1)
+    settle(state, keys)
+    assert state.cursor_key == keys[-2]
+    state.home()
+    settle(state, keys[::-1])
+    assert (state.cursor, state.cursor_key) == (0, keys[-1])

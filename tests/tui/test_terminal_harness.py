@@ -88,14 +88,14 @@ def test_a_program_can_be_started_to_survive_that():
 def test_resize_is_told():
     program = (
         "import os, signal\n"
-        "signal.signal(signal.SIGWINCH, lambda *_: print(tuple(os.get_terminal_size()), flush=True))\n"
+        "signal.signal(signal.SIGWINCH, lambda *_: os.write(1, str(os.get_terminal_size()).encode()))\n"
         "print('up', flush=True)\n"
         "while True: signal.pause()"
     )
     with python(program) as terminal:
         terminal.wait_for("up")
         terminal.resize(50, 12)
-        terminal.wait_for("(50, 12)")
+        terminal.wait_for("columns=50, lines=12")
 
 
 def test_files_in_place_of_the_terminal(tmp_path):

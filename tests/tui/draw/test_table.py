@@ -164,16 +164,18 @@ def test_a_click_finds_its_column():
 def test_titles_stand_over_their_columns_and_the_sort_shows():
     layout = layout_columns(columns("flows", "flow", "tunnel", "dn"), 27)
     falling = header_strip("flows", layout, (Sort("down", descending=True),), 27, PLAIN)
-    assert falling.text == "   FLOW     TUN   DN/s v   "
+    assert falling.text == "   FLOW     TUN    ▾DN/s   "
     rising = header_strip("flows", layout, (Sort("flow"), Sort("dn")), 27, PLAIN)
-    assert rising.text == "   FLOW ^   TUN   DN/s ^   "
-    [sorts] = [segment for segment in falling if "v" in segment.text]
-    assert sorts.style.bold
+    assert rising.text == "   FLOW▴    TUN    ▴DN/s   "
+    [sorts] = [segment for segment in falling if "▾" in segment.text]
+    assert (sorts.text.strip(), sorts.style.bold) == ("▾DN/s", True)
+    plain = header_strip("flows", layout, (Sort("flow"),), 27, Brush(MONO, ascii=True))
+    assert plain.text.startswith("   FLOW^ ")
 
 
 def test_a_sign_needs_no_room_of_its_own():
     layout = layout_columns([replace(column_named("flows", "tunnel"), min_width=3, width=3)], 10)
-    assert header_strip("flows", layout, (Sort("tunnel"),), 10, PLAIN).text == "   T…^    "
+    assert header_strip("flows", layout, (Sort("tunnel"),), 10, PLAIN).text == "   TUN▴   "
 
 
 # -- rows ----------------------------------------------------------------------------------------

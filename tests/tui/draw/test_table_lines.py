@@ -57,7 +57,7 @@ def text_of(lines, *, heading="3 Flows", note="by dn v", empty="no flows yet", b
 def test_a_framed_table():
     assert text_of(lines_of([flow(1, 1e6), flow(2)], width=32, height=6)) == [
         "┌─ 3 Flows ────────── by dn v ─┐",
-        "│   FLOW     TUN   DN/s v      │",
+        "│   FLOW     TUN    ▾DN/s      │",
         "│ > 00000001 t1     8.0Mb      │",
         "│   00000002 t1         0      │",
         "│                              │",
@@ -69,7 +69,7 @@ def test_a_table_without_a_frame_has_a_rule_and_a_row_more():
     lines = lines_of([flow(1), flow(2)], width=30, height=5, framed=False)
     assert text_of(lines) == [
         "── 3 Flows ──────── by dn v ──",
-        "   FLOW     TUN   DN/s v      ",
+        "   FLOW     TUN    ▾DN/s      ",
         " > 00000001 t1         0      ",
         "   00000002 t1         0      ",
         "                              ",

@@ -266,7 +266,7 @@ async def test_a_click_on_a_title_asks_to_sort_by_it():
         await pilot.click(Counted, offset=(x, 1))
         assert pilot.app.told == [("sort", "dn"), ("window", "flows")]
         assert pilot.app.state.sort == (Sort("dn", descending=True),)
-        assert "DN/s v" in pilot.app.text()[1]
+        assert "▾DN/s" in pilot.app.text()[1]
         await pilot.click(Counted, offset=(1, 1))
         assert pilot.app.told[2:] == []
 
@@ -302,7 +302,7 @@ async def test_sort_keys():
         assert pilot.app.state.sort == (Sort("dn", descending=True),)
         table.action_invert_sort()
         await pilot.pause()
-        assert "DN/s ^" in pilot.app.text()[1]
+        assert "▴DN/s" in pilot.app.text()[1]
         assert pilot.app.told == [("window", "flows")] * 2
 
 

@@ -1,0 +1,41 @@
+"""Events that came over a link and wait for somebody to look."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from rtun_core.bus import HISTORY
+from rtun_core.events import BusLagged, EngineStopping, Stamped
+
+
+class EventInbox:
+    """Bounded as a subscription of the bus is: whoever comes too late is told how many are missing.
+
+    `seq` is the sequence of the newest event, None before the first; `stopping`: the engine ends.
+    """
+
+    def __init__(self, capacity: int = HISTORY) -> None:
+        self.seq: int | None = None
+        self.stopping = False
+        self._capacity = capacity
+        self._events: deque[Stamped] = deque()
+        self._skipped = 0
+
+    def put(self, stamped: Stamped) -> None:
+        """Keep one more event."""
+        self.seq = max(self.seq or 0, stamped.seq)
+        self.stopping = self.stopping or isinstance(stamped.event, EngineStopping)
+        if len(self._events) >= self._capacity:
+            lost = self._events.popleft().event
+            self._skipped += lost.skipped if isinstance(lost, BusLagged) else 1
+        self._events.append(stamped)
+
+    def drain(self) -> list[Stamped]:
+        """Everything unread, oldest first; a `BusLagged` leads when something is missing."""
+        events, skipped = list(self._events), self._skipped
+        self._events.clear()
+        self._skipped = 0
+        if skipped:
+            first = events[0]
+            events.insert(0, Stamped(first.seq - 1, first.ts, first.mono, BusLagged(skipped=skipped)))
+        return events

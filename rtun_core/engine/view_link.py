@@ -1,0 +1,96 @@
+"""A console's link to an engine elsewhere: `GET /view` on its control socket, from the viewer's side."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import aiohttp
+from aiohttp import WSMsgType
+
+from rtun_core.engine.hello import Hello, check_hello
+from rtun_core.engine.view_messages import MAX_MESSAGE, ViewMessage, ViewRequest, read_message, write_request
+from rtun_core.errors import RemoteProtocolError, RtunError
+
+OPEN_LIMIT = 5.0  # seconds until the engine has said hello
+HEARTBEAT = 10.0  # seconds between two pings; half as long without an answer is the end of the link
+
+_URL = "http://rtun/view"
+_REFUSALS = {
+    403: "belongs to another user",
+    404: "belongs to an rtun that is too old to be looked at",
+    503: "serves as many consoles as it can, or is about to end",
+}
+
+
+class ViewLink:
+    """An open link. Every method raises RtunError when the link is gone, and then only `close` is left."""
+
+    def __init__(
+        self, http: aiohttp.ClientSession, socket: aiohttp.ClientWebSocketResponse, hello: Hello
+    ) -> None:
+        self.hello = hello
+        self._http = http
+        self._socket = socket
+
+    @classmethod
+    async def open(cls, path: Path) -> ViewLink:
+        """Connect to the engine behind `path`. Raises RtunError with what is there instead."""
+        http = aiohttp.ClientSession(
+            connector=aiohttp.UnixConnector(str(path)), timeout=aiohttp.ClientTimeout(total=None)
+        )
+        try:
+            async with asyncio.timeout(OPEN_LIMIT):
+                socket = await http.ws_connect(_URL, max_msg_size=MAX_MESSAGE, heartbeat=HEARTBEAT)
+                hello = (await _next(socket)).hello
+            if hello is None:
+                raise RemoteProtocolError("it does not say hello", reason="view")
+            check_hello(hello)
+        except BaseException as error:
+            await http.close()
+            raise _sentence(path, error) from None
+        return cls(http, socket, hello)
+
+    async def send(self, request: ViewRequest) -> None:
+        """Say what is wanted."""
+        try:
+            await self._socket.send_str(write_request(request))
+        except (ConnectionError, aiohttp.ClientError) as error:
+            raise RtunError(f"the link to the engine broke: {error or type(error).__name__}") from None
+
+    async def receive(self) -> ViewMessage:
+        """The next message. Raises RemoteProtocolError for one that cannot be read."""
+        return await _next(self._socket)
+
+    async def close(self) -> None:
+        """Part."""
+        await self._socket.close()
+        await self._http.close()
+
+
+async def _next(socket: aiohttp.ClientWebSocketResponse) -> ViewMessage:
+    message = await socket.receive()
+    match message.type:
+        case WSMsgType.TEXT | WSMsgType.BINARY:
+            return read_message(message.data)
+        case WSMsgType.CLOSE:
+            raise RtunError(message.extra or "the engine closed the link")
+        case WSMsgType.ERROR if isinstance(message.data, aiohttp.WebSocketError):
+            raise RemoteProtocolError(f"a frame cannot be read: {message.data}", reason="view")
+        case _:
+            raise RtunError("the link to the engine broke")
+
+
+def _sentence(path: Path, error: BaseException) -> BaseException:
+    match error:
+        case aiohttp.WSServerHandshakeError(status=status):
+            why = _REFUSALS.get(status, f"is not the control socket of an rtun (status {status})")
+            return RtunError(f"{path} {why}")
+        case TimeoutError():
+            return RtunError(f"no answer on the control socket {path} within {OPEN_LIMIT:g} s")
+        case aiohttp.ClientError() | OSError():
+            return RtunError(f"no answer on the control socket {path}: {error or type(error).__name__}")
+        case RemoteProtocolError():
+            return RtunError(f"{path} is not the control socket of this version of rtun: {error}")
+        case _:
+            return error
