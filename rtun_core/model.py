@@ -184,7 +184,10 @@ class ServiceSnapshot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """An immutable picture of the whole engine; enough to draw every screen."""
+    """An immutable picture of the whole engine; enough to draw every screen.
+
+    `console_frames_dropped` counts what a terminal was too slow to take.
+    """
 
     v: int = SCHEMA_VERSION
     seq: int  # of the newest event already contained
@@ -203,6 +206,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     rates: Rates = Rates()
     drops: dict[str, int] = {}
     faults: dict[str, int] = {}
+    console_frames_dropped: int = 0
     recording: str = ""  # the file that all this is being recorded into
 
 

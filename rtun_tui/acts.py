@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from rtun_core.cli.console import EndKind
-from rtun_core.events import Level
+from rtun_core.errors import RtunError
+from rtun_core.events import Level, counted
 from rtun_core.view.cells import cell_text
-from rtun_core.view.columns import COLUMNS, column_named, row_key
-from rtun_tui.draw.headings import heading
+from rtun_core.view.columns import COLUMNS
+from rtun_core.view.page import MAX_LIMIT, MAX_MARKS
+from rtun_tui.draw.headings import NAMES, heading
 from rtun_tui.export import export_text
+from rtun_tui.key_actions import TABLES, KeyAction
+from rtun_tui.keymap import ACTIONS, display_key
 from rtun_tui.operations import OPERATIONS
 from rtun_tui.screens.choose import Choose
 from rtun_tui.screens.columns import ChooseColumns
@@ -80,7 +86,7 @@ class Acts:
             "match.previous": lambda: self._match(-1),
             "sort.choose": self._choose_sort,
             "columns.choose": self._choose_columns,
-            "time.pause": lambda: app.effects.pause(on=app.desk.paused_at is None),
+            "time.pause": lambda: self._say(app.effects.pause(on=app.desk.paused_at is None)),
             "time.faster": self._faster,
             "time.slower": self._slower,
             "time.repaint": lambda: app.refresh(repaint=True, layout=True),
@@ -88,7 +94,7 @@ class Acts:
             "time.forward": lambda: self._say(app.effects.step(1)),
             "show.units": self._units,
             "show.totals": self._totals,
-            "show.privacy": lambda: app.desk.look_with(private=not app.desk.look.private),
+            "show.privacy": self._privacy,
             "show.theme": self._choose_theme,
             "show.level": self._level,
             "take.copy": self._copy,
@@ -107,8 +113,10 @@ class Acts:
         return frozenset({*self.table, *LINES, *OPERATIONS, *MOTIONS, *TABLE_MOTIONS})
 
     async def do(self, action: str) -> None:
-        """Carry out an action of the keymap."""
-        if action in OPERATIONS:
+        """Carry out an action of the keymap, or say in which pane it works."""
+        if why := self._misplaced(ACTIONS[action]):
+            self._app.say(why)
+        elif action in OPERATIONS:
             await self._app.operate(OPERATIONS[action])
         elif action in LINES:
             await self._app.run_line(LINES[action])
@@ -121,7 +129,24 @@ class Acts:
         else:
             done = self.table[action]()
             if isinstance(done, Awaitable):
-                await done
+                await self._settled(done)
+
+    async def _settled(self, done: Awaitable[object]) -> None:
+        try:
+            await done
+        except RtunError as error:
+            self._app.say(str(error), "error")
+
+    def _misplaced(self, action: KeyAction) -> str:
+        """Where an action works, when it is not here: what it would change could not be seen."""
+        desk, keymap = self._app.desk, self._app.keymap
+        if desk.pane in action.panes:
+            return ""
+        key = display_key(keymap.of(action.id)[0])
+        names = " and ".join(NAMES[pane] for pane in action.panes)
+        where = "the tables" if action.panes == TABLES else f"the {names} pane{'s' * (' and ' in names)}"
+        way = ", ".join(keymap.display(f"pane.{pane}") for pane in action.panes)
+        return f"{key} ({action.help}) works in {where}: press {way}"
 
     # -- moving --------------------------------------------------------------------------------
 
@@ -153,11 +178,7 @@ class Acts:
 
     def _detail(self) -> None:
         desk = self._app.desk
-        if desk.pane == "events":
-            self._app.say(
-                "events are whole already: Enter shows the detail of an agent, tunnel, flow or rule"
-            )
-        elif desk.detail:
+        if desk.detail:
             self._app.overview.pane(Detail).toggle_pin()
         elif desk.table.current() is None:
             self._app.say("there is no row under the cursor")
@@ -165,15 +186,16 @@ class Acts:
             desk.detail = True
 
     def _back(self) -> None:
-        """Close what was opened last: drawer, zoom, filter, marks."""
+        """Close what was opened last: drawer, zoom, filter, marks; behind the events nothing of a table."""
         desk = self._app.desk
+        events = self._app.overview.pane(EventList)
         if desk.detail:
             desk.detail = False
             self._app.overview.pane(Detail).unpin()
         elif desk.zoom:
             desk.zoom = False
-        elif desk.pane == "events" and self._app.overview.pane(EventList).search:
-            self._app.overview.pane(EventList).search = ""
+        elif desk.pane == "events":
+            events.search = ""
         elif desk.table.filter:
             desk.table.filter = ""
             self._app.look()
@@ -199,9 +221,7 @@ class Acts:
 
     def _match(self, step: int) -> None:
         events = self._app.overview.pane(EventList)
-        if self._app.desk.pane != "events":
-            self._app.say("the filter hides what does not match: every row is a match")
-        elif not events.search:
+        if not events.search:
             self._app.say("nothing is searched for: / begins a search")
         else:
             events.action_match(step)
@@ -246,6 +266,11 @@ class Acts:
         self._app.look()
         self._app.say("totals" if on else "rates")
 
+    def _privacy(self) -> None:
+        desk = self._app.desk
+        desk.look_with(private=not desk.look.private)
+        self._app.say(f"parts of addresses are {'hidden' if desk.look.private else 'shown'}")
+
     def _level(self) -> None:
         levels = list(Level)
         desk = self._app.desk
@@ -275,27 +300,39 @@ class Acts:
 
     # -- taking --------------------------------------------------------------------------------
 
-    def _rows(self) -> list[Any]:
-        """The marked rows that are here, else the one under the cursor."""
+    async def _rows(self) -> list[Any]:
+        """The marked rows that pass the filter, else the one under the cursor."""
         state = self._app.desk.table
-        page = state.page
-        marked = [row for row in (page.rows if page else ()) if row_key(state.table, row) in state.marks]
-        row = state.current()
-        return marked or ([] if row is None else [row])
+        if not state.marks:
+            row = state.current()
+            return [] if row is None else [row]
+        spec = state.spec()
+        among = f"({spec.filter}) @marked" if spec.filter else "@marked"
+        marks = tuple(sorted(state.marks)[:MAX_MARKS])
+        page = await self._app.source.page(
+            msgspec.structs.replace(spec, filter=among, marks=marks, offset=0, limit=MAX_LIMIT)
+        )
+        return list(page.rows)
 
-    def _copy(self) -> None:
+    async def _copy(self) -> None:
         if self._app.desk.pane == "events":
             self._take(self._app.overview.pane(EventList).visible_text())
             return
         state = self._app.desk.table
-        columns = [column_named(state.table, name) for name in state.columns]
+        columns = state.shown_columns()
         look, now = self._app.desk.look, self._now
-        lines = ["  ".join(cell_text(column, row, look, now) for column in columns) for row in self._rows()]
+        lines = [
+            "  ".join(cell_text(column, row, look, now) for column in columns) for row in await self._rows()
+        ]
         self._take("\n".join(lines))
 
-    def _copy_json(self) -> None:
+    async def _copy_json(self) -> None:
+        if self._app.desk.pane == "events":
+            self._take(self._app.overview.pane(EventList).visible_json())
+            return
         state = self._app.desk.table
-        self._take(export_text("ndjson", state.table, self._rows(), self._app.desk.look, self._now).rstrip())
+        rows = await self._rows()
+        self._take(export_text("ndjson", state.table, rows, self._app.desk.look, self._now).rstrip())
 
     @property
     def _now(self) -> float:
@@ -307,7 +344,9 @@ class Acts:
             self._app.say("there is nothing to copy")
             return
         self._app.copy_to_clipboard(text)
-        self._app.say(f"copied: {text.splitlines()[0][:60]}{' ...' if len(text) > 60 else ''}")
+        first, *others = text.splitlines()
+        more = f" and {counted(len(others), 'more line')}" if others else ""
+        self._app.say(f"copied: {first[:60]}{' ...' if len(first) > 60 else ''}{more}")
 
     def _export(self) -> None:
         forms = (("csv", "CSV, for spreadsheets"), ("ndjson", "NDJSON, one row a line"))
@@ -316,7 +355,9 @@ class Acts:
             if form is not None:
                 self._app.run_worker(self._app.run_line(f"export {form}"), group="command")
 
-        self._app.push_screen(Choose(f"Export {self._app.desk.table.table}", forms), chosen)
+        desk = self._app.desk
+        what = "events" if desk.pane == "events" else desk.table.table
+        self._app.push_screen(Choose(f"Export {what}", forms), chosen)
 
     def _say(self, text: str) -> None:
         if text:

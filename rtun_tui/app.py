@@ -29,7 +29,7 @@ from rtun_tui.desk import Desk
 from rtun_tui.effects import ConsoleEffects
 from rtun_tui.governor import Governor
 from rtun_tui.keymap import Keymap
-from rtun_tui.operations import Choice, Context, Operation, Proposal, Refusal
+from rtun_tui.operations import OPERATIONS, Choice, Context, Operation, Proposal, Refusal
 from rtun_tui.palette import MONO, Palette
 from rtun_tui.screens.choose import Choose
 from rtun_tui.screens.confirm import Confirm
@@ -44,6 +44,7 @@ from rtun_tui.view_commands import (
     set_filter,
 )
 from rtun_tui.widgets.event_list import EventList
+from rtun_tui.widgets.header import Header
 from rtun_tui.widgets.prompt import FILTER, Prompt
 
 THEME_POLL = 1.0  # seconds between looks at the files of the user's themes
@@ -51,7 +52,7 @@ THEME_POLL = 1.0  # seconds between looks at the files of the user's themes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manner:
-    """How the console is to behave, apart from settings. `still`: it looks only when told to, for pictures."""
+    """How the console is to behave, apart from settings. `still`: it looks only when it is told to."""
 
     read_only: bool = False
     colour: bool = True
@@ -78,6 +79,7 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
         manner: Manner,
         theme: str | None = None,
         warnings: Sequence[str] = (),
+        started: Callable[[], None] | None = None,
         wall: Callable[[], float] = time.time,
         **options: Any,
     ) -> None:
@@ -93,10 +95,18 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
         self.governor = Governor(1 / settings.interval_hz)
         self.effects = ConsoleEffects(self)
         self.acts = Acts(self)
-        self.overview = Overview(self.desk, keymap, self._complete, ascii=manner.ascii or settings.ascii)
+        self.overview = Overview(
+            self.desk,
+            keymap,
+            self._complete,
+            works=self.works,
+            ascii=manner.ascii or settings.ascii,
+            wall=wall,
+        )
         self.failure = ""
         self._theme_name = theme or settings.theme
         self._warnings = warnings
+        self._on_started = started
         self._beat: Timer | None = None
         self._spent = time.thread_time()
 
@@ -104,6 +114,8 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
 
     async def on_mount(self) -> None:
         """Show the overview and begin to look."""
+        if self._on_started is not None:
+            self._on_started()
         await self.push_screen(self.overview)
         self.use_theme(self._theme_name)
         for warning in self._warnings:
@@ -134,6 +146,8 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
         self.overview.tell(self.source.events())
         picture = self._picture()
         if picture is not None:
+            header = self.overview.pane(Header)
+            header.source, header.interval = self.source.title, self.governor.pause
             self.overview.show(picture, self.source.status)
 
     def _picture(self) -> Picture | None:
@@ -268,6 +282,16 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
     def refusal(self) -> str:
         """Why nothing can be changed here; empty when it can."""
         return "the console is read-only" if self.manner.read_only else self.source.refusal
+
+    def works(self, action: str) -> bool:
+        """Whether a key that acts could do so now; all others always can."""
+        operation = OPERATIONS.get(action)
+        if operation is None:
+            return True
+        picture = self.overview.picture
+        if picture is None or self.refusal():
+            return False
+        return not isinstance(operation(self.context(picture)), Refusal)
 
     def context(self, picture: Picture) -> Context:
         """What the user has chosen, of what is shown."""

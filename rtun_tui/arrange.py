@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from rtun_core.view.columns import TableId
+from rtun_core.view.columns import TABLES, TableId
 
 Pane = str  # "header", "agents", "tunnels", "flows", "rules", "throughput", "health", "events", ...
 
@@ -49,9 +49,13 @@ DETAIL_SHARE = 0.45  # of the width
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """What the user has chosen to see. `focus` is the pane with the keyboard; `rows` those of each table."""
+    """What the user has chosen to see. `focus` is the pane with the keyboard; `rows` those of each table.
+
+    `table` is the table that the drawer is about while the keyboard is elsewhere.
+    """
 
     focus: Pane = "flows"
+    table: TableId = "flows"
     zoom: bool = False
     detail: bool = False
     rules: bool = False  # the table of rules has a place of its own
@@ -92,7 +96,7 @@ def _full(width: int, height: int, wish: Wish) -> dict[Pane, Box]:
     events = Box(0, body.y + body.height - _events(height), width, _events(height))
     middle = Box(0, body.y, width, body.height - events.height)
     if wish.detail:
-        table = wish.focus if wish.focus != "events" else "flows"
+        table = wish.focus if wish.focus in TABLES else wish.table
         return boxes | {"events": events} | _with_detail(middle, table, wish)
     return boxes | {"events": events} | _overview(middle, height, wish)
 
@@ -100,7 +104,8 @@ def _full(width: int, height: int, wish: Wish) -> dict[Pane, Box]:
 def _overview(middle: Box, height: int, wish: Wish) -> dict[Pane, Box]:
     top = _top_rows(height, wish)
     plots = PLOTS + max(0, (height - 40) // 6)
-    rules = min(max(wish.rows.get("rules", 0), 1) + 3, 7) if wish.rules else 0
+    has_rules = wish.rules or wish.focus == "rules"
+    rules = min(max(wish.rows.get("rules", 0), 1) + 3, 7) if has_rules else 0
     half = middle.width * 47 // 100  # tunnels have more to say
     second = middle.y + top
     third = second + plots
@@ -126,7 +131,7 @@ def _events(height: int) -> int:
 
 
 def _with_detail(body: Box, table: Pane, wish: Wish) -> dict[Pane, Box]:
-    if not wish.detail or table not in ("agents", "tunnels", "flows", "rules"):
+    if not wish.detail or table not in TABLES:
         return {table: body}
     right = round(body.width * DETAIL_SHARE)
     left = body.width - right
@@ -137,7 +142,7 @@ def _with_detail(body: Box, table: Pane, wish: Wish) -> dict[Pane, Box]:
 
 
 def _compact(width: int, height: int, wish: Wish, *, plots: bool) -> dict[Pane, Box]:
-    main = "detail" if wish.detail else wish.focus
+    main = "detail" if wish.detail and wish.focus in TABLES else wish.focus
     if not plots or wish.zoom or main in ("detail", "events"):
         lines = (("header", 1), ("tabs", 1), (main, height - 4), ("prompt", 1), ("footer", 1))
         return _stack(width, height, lines)

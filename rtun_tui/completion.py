@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
-from rtun_core.commands import COMMANDS, Quit, usage
+import msgspec
+
+from rtun_core.commands import COMMANDS, Command, Quit, usage
 from rtun_core.model import Snapshot
 from rtun_tui.desk import Desk
 from rtun_tui.view_commands import VIEW_COMMANDS, Effects
@@ -36,18 +39,23 @@ def _following(words: list[str], desk: Desk, effects: Effects, snapshot: Snapsho
             options = [
                 word for word in usage(kind).replace("[", " ").replace("]", " ").split() if word[:2] == "--"
             ]
-            return [*_things(kind.words[0], words, snapshot), *options]
+            return [*map(shlex.quote, _things(kind, words, snapshot)), *options]
     return ()
 
 
-def _things(family: str, words: list[str], snapshot: Snapshot | None) -> Sequence[str]:
+def _things(kind: type[Command], words: list[str], snapshot: Snapshot | None) -> Sequence[str]:
     """Names of what a command could be about."""
     if snapshot is None:
         return ()
+    family = kind.words[0]
     tunnels = [tunnel.id for tunnel in snapshot.tunnels]
     if words[-1] == "--to":
         return tunnels
-    if words[-1] == "--rule" or family == "rule":
+    if words[-1] == "--rule":
+        return [rule.id for rule in snapshot.rules]
+    if not any(field.required for field in msgspec.structs.fields(kind)):
+        return ()
+    if family == "rule":
         return [rule.id for rule in snapshot.rules]
     if words[-1] == "--instance":
         return [agent.instance for agent in snapshot.agents if agent.instance]

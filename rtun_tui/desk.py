@@ -50,7 +50,7 @@ class Desk:
         return self.tables[self.last_table]
 
     def focus(self, pane: str) -> None:
-        """Give the keyboard to a pane. Rules come and go with it."""
+        """Give the keyboard to a pane. The table of rules gets its place when it is first asked for."""
         self.pane = pane
         for table in TABLES:
             if table == pane:
@@ -72,16 +72,27 @@ class Desk:
 
     def wish(self, rows: Mapping[TableId, int]) -> Wish:
         """What is to be arranged."""
-        return Wish(focus=self.pane, zoom=self.zoom, detail=self.detail, rules=self.rules, rows=rows)
+        return Wish(
+            focus=self.pane,
+            table=self.last_table,
+            zoom=self.zoom,
+            detail=self.detail,
+            rules=self.rules,
+            rows=rows,
+        )
 
     def specs(self, shown: frozenset[str]) -> tuple[ViewSpec, ...]:
-        """What to look at: the window of each table that is shown; of the others only how many rows."""
+        """What to look at: the window of each table that is shown; of the others only how many rows.
+
+        A drawer that has taken the place of its table still needs the row under the cursor.
+        """
+        wanted = {*shown, self.last_table} if self.detail else shown
         return tuple(
-            state.spec() if table in shown else replace_window(state.spec())
+            state.spec() if table in wanted else replace_window(state.spec())
             for table, state in self.tables.items()
         )
 
 
 def replace_window(spec: ViewSpec) -> ViewSpec:
-    """The same question with the smallest window: its answer still counts the rows."""
-    return ViewSpec(table=spec.table, filter=spec.filter, marks=spec.marks, limit=1)
+    """The same question with the smallest window: its answer counts the rows and knows the cursor's."""
+    return ViewSpec(table=spec.table, filter=spec.filter, marks=spec.marks, follow=spec.follow, limit=1)

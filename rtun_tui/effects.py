@@ -154,7 +154,7 @@ class ConsoleEffects:
     # -- recording -----------------------------------------------------------------------------
 
     def toggle_record(self) -> str:
-        """Begin to record into a new file, or end the recording; the engine's answer is told when it comes."""
+        """Begin to record into a new file, or end the recording; the engine's answer is told later."""
         picture = self._app.overview.picture
         recording = picture is not None and picture.snapshot.recording
         self._app.start(StopRecording() if recording else StartRecording())

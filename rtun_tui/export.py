@@ -10,11 +10,14 @@ from typing import Any, Literal
 
 import msgspec
 
-from rtun_core.view.columns import COLUMNS, Column, TableId, column_named
-from rtun_core.view.units import Look, address_text
+from rtun_core.view.cells import visible
+from rtun_core.view.columns import COLUMNS, Column, Kind, TableId, column_named
+from rtun_core.view.units import Look, address_text, masked_text
 
 Form = Literal["csv", "ndjson"]
 FORMS: tuple[Form, ...] = ("csv", "ndjson")
+
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # the last ones are full-width forms
 
 
 def export_text(
@@ -44,8 +47,8 @@ def _value(column: Column, row: Any, look: Look, now: float) -> Any:
     value = column.value(row, now)
     if isinstance(value, float) and math.isnan(value):
         return None
-    if look.private and isinstance(value, str):
-        return address_text(value, look)
+    if look.private and isinstance(value, str) and column.kind is not Kind.STATE:
+        return address_text(value, look) if column.kind is Kind.ADDRESS else masked_text(value)
     return value
 
 
@@ -58,12 +61,11 @@ def _csv(columns: Sequence[Column], records: Iterable[dict[str, Any]]) -> str:
 
 
 def _harmless(value: Any) -> Any:
-    """A text from a peer must not become a formula in a spreadsheet."""
-    return (
-        f"'{value}"
-        if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t") and value != "-"
-        else value
-    )
+    """A text from a peer must neither steer a terminal nor become a formula in a spreadsheet."""
+    if not isinstance(value, str):
+        return value
+    text = visible(value).strip()
+    return f"'{text}" if text.startswith(_FORMULA) and text != "-" else text
 
 
 def _ndjson(records: Iterable[dict[str, Any]]) -> str:

@@ -9,6 +9,7 @@ import signal
 import sys
 
 from rtun_core.cli.console import ConsoleEnd, ConsoleOptions, EndKind
+from rtun_core.engine.live_source import LiveSource
 from rtun_core.engine.paths import config_dir
 from rtun_core.engine.source import Source
 from rtun_core.errors import UsageError
@@ -33,6 +34,9 @@ def show(source: Source, options: ConsoleOptions) -> ConsoleEnd:
 
 async def _show(source: Source, options: ConsoleOptions) -> ConsoleEnd:
     settings, keymap, warnings = read_configuration()
+    colour = wants_colour(os.environ)
+    # Textual takes even an empty NO_COLOR for a wish, and grey for no colour; the choice is made here.
+    os.environ.pop("NO_COLOR", None)
     app = ConsoleApp(
         source,
         settings=settings,
@@ -40,15 +44,15 @@ async def _show(source: Source, options: ConsoleOptions) -> ConsoleEnd:
         library=ThemeLibrary(),
         theme=options.theme,
         warnings=warnings,
+        started=lambda: _started(app),
         manner=Manner(
             read_only=options.read_only,
-            colour=wants_colour(os.environ),
+            colour=colour,
             ascii=ascii_only(os.environ, sys.__stderr__.encoding if sys.__stderr__ else "ascii"),
             ends_engine=options.ends_engine,
         ),
         driver_class=ConsoleDriver,
     )
-    app.call_later(_started, app)
     try:
         end = await app.run_async(mouse=settings.mouse)
     finally:
@@ -59,7 +63,7 @@ async def _show(source: Source, options: ConsoleOptions) -> ConsoleEnd:
 
 
 def read_configuration() -> tuple[Settings, Keymap, list[str]]:
-    """Settings and keys of the user. What is wrong with them is told in the console, no reason to stay away."""
+    """Settings and keys of the user, and what is wrong with them, which is told in the console."""
     warnings: list[str] = []
     try:
         settings = load_settings(os.environ)
@@ -85,6 +89,9 @@ def _started(app: ConsoleApp) -> None:
     driver = app._driver
     if isinstance(driver, ConsoleDriver):
         driver.on_lost = lambda: app.close(EndKind.LOST)
+        if isinstance(app.source, LiveSource):
+            source = app.source
+            app.set_interval(1.0, lambda: source.note_frames_dropped(driver.frames_dropped))
     # What was made until now stays: collecting it again and again is what stalls at 10,000 flows.
     gc.collect()
     gc.freeze()

@@ -40,6 +40,7 @@ from rtun_core.model import (
     TunnelState,
     TunnelView,
 )
+from rtun_core.view.cells import visible
 from rtun_core.view.columns import TableId
 from rtun_core.view.units import millis_text, seconds_text
 
@@ -49,12 +50,16 @@ NO_PREFERENCE = TunnelId("none")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """What the user sees: `table` has the focus, `row` is under its cursor, `marked` its marks, sorted."""
+    """What the user sees: `table` has the focus, `row` is under its cursor.
+
+    `marked` are the marked rows that are shown, sorted; `hidden` is how many others are marked.
+    """
 
     snapshot: Snapshot
     table: TableId
     row: Any = None
     marked: tuple[str, ...] = ()
+    hidden: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +120,7 @@ def use_agent(context: Context) -> Answer:
             ("flows", f"{counted(flows, 'flow')} move once every rule has a tunnel"),
             ("expires", "; ".join(_expiry(each, snapshot.ts) for each in (agent, old) if each is not None)),
         ),
-        typed=_typed(flows, agent.name),
+        typed=_typed(flows, visible(agent.name).strip() or "use"),
     )
 
 
@@ -164,13 +169,16 @@ def close(context: Context) -> Answer:
         return _close_tunnel(context)
     flows = _chosen_flows(context)
     if not flows:
-        return Refusal("closing works on flows and tunnels: press 3 or 2 and choose one")
+        return _no_flows(context, "closing works on flows and tunnels: press 3 or 2 and choose one")
     what = f"flow {flows[0]}" if len(flows) == 1 else f"{len(flows)} marked flows"
     return Proposal(
         command=CloseFlow(flows=flows),
         question=f"Close {what}?",
         verb="Close",
-        facts=(("flows", "their next datagram opens a new flow, with a new source port at the target"),),
+        facts=(
+            ("flows", "their next datagram opens a new flow, with a new source port at the target"),
+            *_left_alone(context),
+        ),
         typed=_typed(len(flows), "close"),
     )
 
@@ -179,7 +187,7 @@ def move_flows(context: Context) -> Answer:
     """Move the flows that are chosen to a tunnel that is then to be chosen."""
     flows = _chosen_flows(context)
     if not flows:
-        return Refusal("moving starts from the Flows pane: press 3 and choose or mark flows")
+        return _no_flows(context, "moving starts from the Flows pane: press 3 and choose or mark flows")
     tunnels = _destinations(context, flows)
     if not tunnels:
         return Refusal("there is no other tunnel that could take these flows")
@@ -190,7 +198,7 @@ def move_flows(context: Context) -> Answer:
             command=MoveFlow(flows=flows, to=TunnelId(tunnel)),
             question=f"Move {what} to {tunnel}?",
             verb="Move",
-            facts=(("target", "keeps seeing the same source port"),),
+            facts=(("target", "keeps seeing the same source port"), *_left_alone(context)),
             ask=len(flows) > 1,
             typed=_typed(len(flows), tunnel),
         )
@@ -283,10 +291,22 @@ def _row(context: Context, kind: type[Any]) -> Any:
 def _chosen_flows(context: Context) -> tuple[FlowId, ...]:
     if context.table != "flows":
         return ()
-    if context.marked:
+    if context.marked or context.hidden:
         return tuple(FlowId(key) for key in context.marked)
     flow = _row(context, FlowView)
     return () if flow is None else (flow.id,)
+
+
+def _no_flows(context: Context, why: str) -> Refusal:
+    if context.table == "flows" and context.hidden:
+        return Refusal("none of the marked flows is shown: change the filter, or press * to drop the marks")
+    return Refusal(why)
+
+
+def _left_alone(context: Context) -> tuple[tuple[str, str], ...]:
+    if not context.hidden:
+        return ()
+    return (("left alone", f"{counted(context.hidden, 'marked flow')} that the filter hides, or that ended"),)
 
 
 def _destinations(context: Context, flows: Sequence[FlowId]) -> list[TunnelView]:
@@ -328,8 +348,8 @@ def _where_flows_go(tunnel: TunnelView, snapshot: Snapshot) -> str:
     ]
     flows = counted(tunnel.flows, "flow")
     if not others:
-        return f"{flows} wait until another tunnel is up"
-    return f"{flows} move to {', '.join(others[:3])}{', ...' if len(others) > 3 else ''}"
+        return f"{flows}, waiting until another tunnel is up"
+    return f"{flows}, moved to {', '.join(others[:3])}{', ...' if len(others) > 3 else ''}"
 
 
 def _tunnel_line(tunnel: TunnelView) -> str:

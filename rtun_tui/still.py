@@ -16,7 +16,7 @@ from rtun_core.errors import CommandRefused
 from rtun_core.events import CommandDone, CommandWasRefused, Event, Stamped
 from rtun_core.model import Snapshot
 from rtun_core.view.history import History
-from rtun_core.view.page import ViewSpec
+from rtun_core.view.page import Page, ViewSpec
 from rtun_core.view.project import project, select_keys
 
 STEP = 0.25  # seconds
@@ -59,6 +59,10 @@ class StillSource:
             pages={spec.table: project(snapshot, spec) for spec in specs},
             history=self._history.picture(),
         )
+
+    async def page(self, spec: ViewSpec) -> Page:
+        """One page of the picture that is looked at."""
+        return project(self._held or self._snapshot, spec)
 
     def hold(self, *, on: bool) -> None:
         """Freeze the view; the world may go on."""

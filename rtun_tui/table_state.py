@@ -1,9 +1,10 @@
 """What a table shows and where its cursor is. Pure: it asks with a view spec and is told with a page.
 
 Once moved, the cursor belongs to a row, not to a place: it is kept by the row's key, and the next page
-says where that row is now. Before that it rests on the first row, whichever that is. When the row is gone, the cursor takes the row that is at its place. Only a
-window of rows is ever held, the visible ones and about a screen more on both sides, so a move can
-lead to a row that is not here yet; its key is then taken from the page that brings it.
+says where that row is now. Before that it rests on the first row, whichever that is. When the row is gone,
+the cursor takes the row that is at its place. Only a window of rows is ever held, the visible ones and
+about a screen more on both sides, so a move can lead to a row that is not here yet; its key is then taken
+from the page that brings it.
 
 After each method: `0 <= top <= cursor < top + height`, and cursor and top are within what is shown.
 """

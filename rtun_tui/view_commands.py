@@ -11,13 +11,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 from rtun_core.commands import COMMANDS, CloseFlow, Command, MoveFlow, Quit, parse_command
 from rtun_core.errors import UsageError
 from rtun_core.events import Level
+from rtun_core.model import FlowId
 from rtun_core.view.columns import COLUMNS, column_named
 from rtun_core.view.filter import compile_filter
 from rtun_core.view.filter_text import parse_filter
-from rtun_core.view.page import Sort
+from rtun_core.view.page import MAX_FILTER, MAX_SORTS, Sort
 from rtun_tui.desk import Desk
 
 LONGEST_LINE = 2000  # characters
@@ -75,9 +78,12 @@ def is_for_engine(words: Sequence[str]) -> bool:
 
 
 def read_line(line: str) -> list[str]:
-    """The words of a line. Raises UsageError."""
+    """The words of a line. Quotes belong to a filter's own grammar: it is one word. Raises UsageError."""
     if len(line) > LONGEST_LINE:
         raise UsageError(f"the line has {len(line)} characters; accepted: up to {LONGEST_LINE}")
+    first, _, rest = line.strip().partition(" ")
+    if first == "filter":
+        return [first, rest.strip()]
     try:
         return shlex.split(line)
     except ValueError as error:
@@ -89,12 +95,13 @@ def read_engine_command(words: list[str], selectors: Mapping[str, Callable[[], S
     command = parse_command(words)
     if not isinstance(command, MoveFlow | CloseFlow):
         return command
-    flows: list[str] = []
+    flows: dict[FlowId, None] = {}
     for each in command.flows:
-        flows += selectors[each]() if each in selectors else [each]
+        chosen = selectors[each]() if each in selectors else (each,)
+        flows |= dict.fromkeys(map(FlowId, chosen))
     if not flows:
         raise UsageError(f"{' '.join(command.flows)} selects no flow here")
-    return parse_command([*command.words, *flows, *_options(command)])
+    return msgspec.structs.replace(command, flows=tuple(flows))
 
 
 def run_view_command(line: str, desk: Desk, effects: Effects) -> str:
@@ -107,8 +114,8 @@ def run_view_command(line: str, desk: Desk, effects: Effects) -> str:
             f"unknown command {' '.join(words[:2])!r}; the view's own: {known}; others as in rtun ctl"
         )
     rest = words[len(command.words) :]
-    if command.words == ("filter",):
-        rest = [line.strip()[len("filter") :].strip()]  # quotes belong to the filter's own grammar
+    if rest and command.usage == " ".join(command.words):
+        raise command.misuse(f"{rest[0]!r} is one word too many")
     try:
         return command.run(desk, effects, rest)
     except _Misuse as problem:
@@ -119,11 +126,6 @@ class _Misuse(Exception):
     """What is wrong with the words after a command's own."""
 
 
-def _options(command: MoveFlow | CloseFlow) -> list[str]:
-    to = command.to if isinstance(command, MoveFlow) else None
-    return [] if to is None else ["--to", to]
-
-
 def _filter(desk: Desk, effects: Effects, words: list[str]) -> str:
     set_filter(desk, words[0])
     return f"filter of {desk.table.table}: {words[0]}" if words[0] else f"no filter of {desk.table.table}"
@@ -132,6 +134,8 @@ def _filter(desk: Desk, effects: Effects, words: list[str]) -> str:
 def set_filter(desk: Desk, text: str) -> None:
     """Filter the table with the keyboard. Raises FilterError, and then the last filter stays."""
     state = desk.table
+    if len(text) > MAX_FILTER:
+        raise UsageError(f"the filter has {len(text)} characters; accepted: up to {MAX_FILTER}")
     compile_filter(parse_filter(text), state.table, marks=state.marks)
     state.filter = text.strip()
     state.filter_on = True
@@ -141,8 +145,10 @@ def _sort(desk: Desk, effects: Effects, words: list[str]) -> str:
     if not words or len(words) > 2 or (len(words) == 2 and words[1] not in ("desc", "asc")):
         raise _Misuse(f"{' '.join(words) or 'nothing'} was given")
     descending = words[1:] == ["desc"]
-    names = words[0].split(",")
-    desk.table.sort = tuple(Sort(column_named(desk.table.table, name).id, descending) for name in names)
+    names = dict.fromkeys(column_named(desk.table.table, name).id for name in words[0].split(","))
+    if len(names) > MAX_SORTS:
+        raise _Misuse(f"{len(names)} columns were given, at most {MAX_SORTS} can sort")
+    desk.table.sort = tuple(Sort(name, descending) for name in names)
     return f"{desk.table.table} by {words[0]}{' desc' if descending else ''}"
 
 
@@ -252,7 +258,7 @@ VIEW_COMMANDS: tuple[ViewCommand, ...] = (
     ViewCommand(("filter",), "filter [EXPR]", "show only rows that pass; nothing: all", _filter),
     ViewCommand(
         ("sort",),
-        "sort COL[,COL] [desc]",
+        "sort COL[,COL...] [asc|desc]",
         "sort the table",
         _sort,
         lambda desk, _: [column.id for column in COLUMNS[desk.table.table]],

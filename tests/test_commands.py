@@ -42,6 +42,7 @@ FIELDS = {
     "max": st.none() | COUNT,
     "flows": st.lists(WORD, min_size=1).map(tuple),
     "to": st.none() | WORD,
+    "path": st.none() | WORD,
 }
 
 
@@ -101,6 +102,8 @@ def test_usages():
         "flow close FLOWS...",
         "rule pause RULE",
         "rule resume RULE",
+        "record start [--path PATH]",
+        "record stop",
         "quit",
     ]
 

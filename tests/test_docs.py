@@ -65,7 +65,7 @@ def nothing_starts(monkeypatch, tmp_path):
     async def nothing(*_args, **_kwargs):
         return CommandResult(text="done")
 
-    for module in ("relay", "agent", "demo"):
+    for module in ("relay", "agent", "demo", "ws"):
         monkeypatch.setattr(f"rtun_core.cli.{module}.run_engine", lambda *_: 0)
 
     async def all_well(*_args, **_kwargs):

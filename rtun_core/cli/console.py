@@ -73,6 +73,13 @@ def find_console() -> Console:
         raise RtunError(f"--tui: the console needs {error.name}, which is not installed") from None
 
 
+def viewer_status(end: ConsoleEnd) -> int:
+    """The exit status of a command that only looked. Raises RtunError when the console failed."""
+    if end.kind is EndKind.FAILED:
+        raise RtunError(f"the console failed: {end.detail.rstrip().rpartition(chr(10))[2]}")
+    return 128 + end.signum if end.kind is EndKind.SIGNAL else 0
+
+
 def build_console(
     *, tui: bool, read_only: bool, theme: str | None, on_hangup: OnHangup | None
 ) -> ConsoleOptions:

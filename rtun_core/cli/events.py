@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from rtun_core.cli.options import number
+from rtun_core.cli.outputs import event_filter_option
 
 MAX_SEQUENCE = 2**63 - 1
 
@@ -21,25 +22,25 @@ MAX_SEQUENCE = 2**63 - 1
     metavar="SEQ",
     help="Only events after this sequence.",
 )
+@event_filter_option
 @click.option("--text", is_flag=True, help="Lines for people instead of JSON.")
-def events(which: str | None, follow: bool, since: int, text: bool) -> None:
+def events(which: str | None, follow: bool, since: int, filter: str | None, text: bool) -> None:  # noqa: A002
     """Print the newest events, up to 4096, of a running rtun as JSON lines."""
     import asyncio
 
-    asyncio.run(_print(which, follow=follow, since=since, text=text))
+    asyncio.run(_print(which, follow=follow, since=since, passing=filter or "", text=text))
 
 
-async def _print(which: str | None, *, follow: bool, since: int, text: bool) -> None:
-    from rtun_core.engine.control_client import ControlClient, find_socket
+async def _print(which: str | None, *, follow: bool, since: int, passing: str, text: bool) -> None:
+    from rtun_core.engine.control_client import ControlClient, decode_event, find_socket
+    from rtun_core.engine.log_lines import text_line
+    from rtun_core.view.event_filter import compile_event_filter
 
     async with ControlClient(find_socket(which)) as client:
+        passes = compile_event_filter(passing)
         async for line in client.events(since, follow=follow):
-            click.echo(_text(line) if text else line)
-
-
-def _text(line: bytes) -> bytes:
-    from rtun_core.engine.control_client import decode_event
-    from rtun_core.engine.log_lines import text_line
-
-    stamped = decode_event(line)
-    return line if stamped is None else text_line(stamped).removesuffix(b"\n")
+            stamped = decode_event(line) if text or passing else None
+            # An event of a newer version is no event that a filter could speak of.
+            if stamped is not None and not passes(stamped):
+                continue
+            click.echo(text_line(stamped).removesuffix(b"\n") if text and stamped is not None else line)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
@@ -16,12 +16,15 @@ INTERRUPTED = 130
 
 _COMMANDS = {
     "relay": "rtun_core.cli.relay:relay",
+    "ws": "rtun_core.cli.ws:ws",
     "agent": "rtun_core.cli.agent:agent",
     "demo": "rtun_core.cli.demo:demo",
     "attach": "rtun_core.cli.attach:attach",
+    "replay": "rtun_core.cli.replay:replay",
     "status": "rtun_core.cli.status:status",
     "events": "rtun_core.cli.events:events",
     "ctl": "rtun_core.cli.ctl:ctl",
+    "config": "rtun_tui.config_command:config",
     "doctor": "rtun_core.cli.doctor:doctor",
     "paths": "rtun_core.cli.paths:paths",
 }
@@ -52,7 +55,7 @@ class LazyGroup(click.Group):
         "max_content_width": 100,
     },
     epilog="Every option is also read from the environment: RTUN_RELAY_MAX_FLOWS is `rtun relay "
-    "--max-flows`. RTUN_SECRET is the secret of every command.",
+    "--max-flows`. RTUN_SECRET is the secret of every command, RTUN_TOKEN the token of `rtun ws`.",
 )
 @click.version_option(__version__, "--version", message="rtun version %(version)s")
 def rtun() -> None:
@@ -61,8 +64,13 @@ def rtun() -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status; errors become one sentence on stderr."""
+    return rendered(lambda: rtun.main(args=argv, prog_name="rtun", standalone_mode=False))
+
+
+def rendered(run: Callable[[], Any]) -> int:
+    """Run a command line and return its exit status; what it raises becomes one sentence on stderr."""
     try:
-        result: Any = rtun.main(args=argv, prog_name="rtun", standalone_mode=False)
+        result = run()
     except RtunError as error:
         return _fail(str(error), error.exit_status)
     except click.ClickException as error:

@@ -141,16 +141,22 @@ def read_secret(secret: str | None, secret_file: str | None) -> bytes:
     """
     from rtun_core.wire.token import PUBLIC_SECRET
 
-    if secret is not None and secret_file is not None:
-        told, file_told = _is_typed("secret"), _is_typed("secret_file")
+    given = given_secret("secret", secret, secret_file)
+    return PUBLIC_SECRET if given is None else given
+
+
+def given_secret(name: str, text: str | None, file: str | None) -> bytes | None:
+    """What the options `--NAME` and `--NAME-file` give, which exclude each other; None without any."""
+    if text is not None and file is not None:
+        told, file_told = _is_typed(name), _is_typed(f"{name}_file")
         if told == file_told:
-            raise UsageError("--secret and --secret-file exclude each other; accepted: one of them")
-        secret, secret_file = (secret, None) if told else (None, secret_file)
-    if secret_file is not None:
-        return _secret_from(Path(secret_file))
-    if secret == "":
-        raise UsageError("--secret: it is empty; accepted: at least one character")
-    return PUBLIC_SECRET if secret is None else secret.encode(errors="surrogateescape")
+            raise UsageError(f"--{name} and --{name}-file exclude each other; accepted: one of them")
+        text, file = (text, None) if told else (None, file)
+    if file is not None:
+        return _secret_from(f"--{name}-file", Path(file))
+    if text == "":
+        raise UsageError(f"--{name}: it is empty; accepted: at least one character")
+    return None if text is None else text.encode(errors="surrogateescape")
 
 
 def read_ca(path: str | None) -> Path | None:
@@ -260,15 +266,15 @@ def _is_typed(name: str) -> bool:
     return context is None or context.get_parameter_source(name) is ParameterSource.COMMANDLINE
 
 
-def _secret_from(path: Path) -> bytes:
+def _secret_from(option: str, path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             data = file.read(MAX_SECRET + 1)
     except OSError as error:
-        raise RtunError(f"--secret-file: cannot read the file {path}: {error.strerror}") from None
+        raise RtunError(f"{option}: cannot read the file {path}: {error.strerror}") from None
     secret = data.removesuffix(b"\n").removesuffix(b"\r") if data.endswith(b"\n") else data
     if not secret or len(data) > MAX_SECRET:
-        raise UsageError(f"--secret-file: {path} is empty or too long; accepted: 1 to {MAX_SECRET} bytes")
+        raise UsageError(f"{option}: {path} is empty or too long; accepted: 1 to {MAX_SECRET} bytes")
     return secret
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import click
 
 from rtun_core.cli.options import address, number, packed
+from rtun_core.errors import UsageError
 from rtun_core.events import Level
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class OutputOptions:
     """The checked values of `output_options`. `control` is `auto` for the default place."""
 
     json: bool = False
+    filter: str = ""
     log_file: Path | None = None
     log_format: Literal["text", "json"] = "text"
     log_level: Level = Level.INFO
@@ -52,6 +54,7 @@ class Output(Protocol):
 def build_outputs(
     *,
     json: bool,
+    filter: str | None,  # noqa: A002 - the name of the option
     log_file: str | None,
     log_format: Literal["text", "json"],
     log_level: str,
@@ -65,6 +68,7 @@ def build_outputs(
     """Turn option values into OutputOptions."""
     return OutputOptions(
         json=json,
+        filter=filter or "",
         log_file=Path(log_file) if log_file else None,
         log_format=log_format,
         log_level=Level[log_level.upper()],
@@ -77,10 +81,30 @@ def build_outputs(
     )
 
 
+def _event_filter(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    if value is not None:
+        from rtun_core.view.event_filter import compile_event_filter
+        from rtun_core.view.filter_text import FilterError
+
+        try:
+            compile_event_filter(value)
+        except FilterError as error:
+            raise UsageError(f"--filter: {error} (at character {error.column + 1})") from None
+    return value
+
+
+event_filter_option = click.option(
+    "--filter",
+    callback=_event_filter,
+    metavar="EXPR",
+    help="Of the events written as JSON, only those that pass, e.g. 'level>=warning | type~^agent'.",
+)
+
 output_options = packed(
     "outputs",
     (
         click.option("--json", is_flag=True, help="Write every event as one JSON line to standard output."),
+        event_filter_option,
         click.option("--log-file", metavar="PATH", help="Append the log to a file; SIGHUP reopens it."),
         click.option(
             "--log-format",
@@ -141,8 +165,9 @@ def build_running(engine: Engine, options: OutputOptions) -> Iterator[Output]:
     """What runs beside the services of an engine, apart from its log."""
     if options.json and (stdout := _descriptor(sys.stdout)) is not None:
         from rtun_core.engine.json_lines import JsonLines
+        from rtun_core.view.event_filter import compile_event_filter
 
-        yield JsonLines(engine.bus, descriptor=stdout)
+        yield JsonLines(engine.bus, descriptor=stdout, passes=compile_event_filter(options.filter))
     if options.status_file is not None:
         from rtun_core.engine.status_file import StatusFile
 

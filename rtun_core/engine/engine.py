@@ -56,6 +56,7 @@ class Engine:
     ) -> None:
         self.bus = bus
         self.status = 0
+        self.console_frames_dropped = 0
         self.handlers: list[CommandHandler] = []  # what carries out commands beside the services
         self.recording = ""  # the file that is recorded into
         self._services = tuple(services)
@@ -265,6 +266,7 @@ class Engine:
             traffic=merged.traffic,
             drops=merged.drops,
             faults=total((self._faults, merged.faults)),
+            console_frames_dropped=self.console_frames_dropped,
             recording=self.recording,
         )
 

@@ -150,7 +150,8 @@ def _renumbered(
     if old == new or not len(places):
         return places
     index = {name: place for place, name in reversed(list(enumerate(new)))}
-    return np.array([index.get(name, 0) for name in old], "<i4")[places]
+    renumbered: NDArray[Any] = np.array([index.get(name, 0) for name in old], "<i4")
+    return renumbered[places]
 
 
 def _drift(
@@ -218,6 +219,8 @@ def _read(data: bytes) -> _Frame:
 
 
 def _read_origin(frame: _Frame, before: int) -> Origin | None:
+    if not frame.rows:
+        return np.zeros(0, np.int64)
     if not frame.origin:
         if frame.rows != before:
             raise ValueError(f"{frame.rows} flows out of {before}")

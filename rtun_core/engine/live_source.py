@@ -97,6 +97,10 @@ class LiveSource:
             raise CommandRefused("the engine has ended")
         return await asyncio.wrap_future(future)
 
+    def note_frames_dropped(self, total: int) -> None:
+        """Tell the engine, which serves the metrics, how many frames the terminal did not take."""
+        self._thread.call(setattr, self._engine, "console_frames_dropped", total)
+
     async def close(self) -> None:
         """Stop receiving events."""
         self._thread.call(self._thread.events.close)
@@ -107,5 +111,7 @@ class LiveSource:
 
     def _publish(self) -> None:
         """On the engine's loop: one reference is swapped in, which is all that the threads share."""
-        self._snapshot = self._engine.snapshot(fresh=True)
-        self._asked = False
+        try:
+            self._snapshot = self._engine.snapshot(fresh=True)
+        finally:
+            self._asked = False

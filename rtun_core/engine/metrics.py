@@ -57,6 +57,11 @@ class SnapshotCollector:
         yield _by_reason("rtun_flow_moves", "Flows moved to another tunnel", self._moves.counts)
         yield _by_reason("rtun_drops", "Datagrams dropped", snapshot.drops)
         yield _by_reason("rtun_faults", "What peers did wrong", snapshot.faults)
+        yield CounterMetricFamily(
+            "rtun_console_frames_dropped",
+            "Frames that the terminal of the console was too slow to take",
+            value=snapshot.console_frames_dropped,
+        )
 
 
 class Metrics:

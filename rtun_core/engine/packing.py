@@ -15,7 +15,7 @@ def pack(raw: bytes, dictionary: bytes = b"") -> bytes:
 
 
 def unpack(data: bytes, limit: int, dictionary: bytes = b"") -> bytes:
-    """What `pack` was given, with the same dictionary. Raises ValueError for anything else, or above `limit`."""
+    """What `pack` was given, with the same dictionary. Raises ValueError for anything else or more."""
     unpacker = zlib.decompressobj(zdict=dictionary) if dictionary else zlib.decompressobj()
     try:
         raw = unpacker.decompress(data, limit + 1)

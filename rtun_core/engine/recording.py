@@ -3,8 +3,8 @@
 Format 1. `PRAGMA application_id` is `rtun`, `PRAGMA user_version` the format. Every minute begins a group of
 pictures with a key frame, whose id is the group's `key`; the others of the group need the ones before them:
 
-* `snapshot`: the picture without flows, MessagePack, packed (see packing.py) with the unpacked snapshot of the
-  key frame as the dictionary; the key frame's own without one;
+* `snapshot`: the picture without flows, MessagePack, packed (see packing.py) with the unpacked snapshot of
+  the key frame as the dictionary; the key frame's own without one;
 * `flows`: the difference to the flows of the picture before (see flow_delta.py), a key frame's to none.
 
 Events are JSON with their envelope in columns. Times are Unix seconds. Only whole groups are ever deleted.
@@ -41,7 +41,8 @@ MAX_BYTES: Final = 1 << 30
 _TABLES: Final = """
 BEGIN;
 CREATE TABLE picture (
-    id INTEGER PRIMARY KEY, ts REAL NOT NULL, key INTEGER NOT NULL, snapshot BLOB NOT NULL, flows BLOB NOT NULL
+    id INTEGER PRIMARY KEY, ts REAL NOT NULL, key INTEGER NOT NULL,
+    snapshot BLOB NOT NULL, flows BLOB NOT NULL
 );
 CREATE INDEX picture_by_time ON picture (ts);
 CREATE INDEX picture_by_group ON picture (key, ts);
@@ -145,8 +146,12 @@ class RecordingWriter:
         try:
             with self._db:
                 yield
-        except sqlite3.Error as error:
+        except DAMAGE as error:
             raise RtunError(f"cannot write the recording {self.path}: {error}") from None
+
+
+# A damaged file can make SQLite complain in bytes that are no text: that is a UnicodeDecodeError.
+DAMAGE: Final = (sqlite3.Error, UnicodeDecodeError)
 
 
 def check_format(db: sqlite3.Connection, path: Path) -> None:
@@ -163,7 +168,7 @@ def check_format(db: sqlite3.Connection, path: Path) -> None:
             db.execute(probe)
     except sqlite3.OperationalError as error:
         raise UsageError(f"{path} cannot be read as a recording: {error}") from None
-    except sqlite3.DatabaseError as error:
+    except DAMAGE as error:
         raise UsageError(f"{path} is not a recording of rtun, or a broken one: {error}") from None
 
 
@@ -206,7 +211,7 @@ def _open(path: Path, *, new: bool) -> sqlite3.Connection:
     except UsageError as error:
         db.close()
         raise UsageError(f"{error}; it is left as it is") from None
-    except sqlite3.Error as error:
+    except DAMAGE as error:
         db.close()
         raise RtunError(f"cannot record into {path}: {error}") from None
     return db

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import operator
-import os
 import sqlite3
+import stat
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ import msgspec
 
 from rtun_core.engine.flow_delta import decode_flows
 from rtun_core.engine.packing import unpack
-from rtun_core.engine.recording import GROUP, check_format, database
+from rtun_core.engine.recording import DAMAGE, GROUP, check_format, database
 from rtun_core.errors import RtunError, UsageError
 from rtun_core.events import BusLagged, Event, Stamped, event_types
 from rtun_core.flow_rows import FlowRows
@@ -79,6 +79,12 @@ class RecordingReader:
         """Time of the last picture."""
         return self.last().ts
 
+    @property
+    def last_moment(self) -> float:
+        """Time of the last picture, or of the last event when that came later."""
+        (newest,) = self._row("SELECT max(ts) FROM event", (), tuple[_Time | None])
+        return max(self.end, newest or 0.0)
+
     def first(self) -> Place:
         """The first picture."""
         return self._place("ORDER BY ts, id LIMIT 1", ()) or self._emptied()
@@ -123,7 +129,7 @@ class RecordingReader:
         Of more than `limit` the newest are given, led by a `BusLagged` that says how many are left out.
         """
         where = "FROM event WHERE ts > ? AND ts <= ?"
-        query = f"SELECT seq, ts, mono, event {where} ORDER BY ts DESC, id DESC LIMIT ?"  # noqa: S608 - two constants
+        query = f"SELECT seq, ts, mono, event {where} ORDER BY ts DESC, id DESC LIMIT ?"
         rows = list(self._rows(query, (after, until, limit), tuple[int, _Time, float, str]))
         events = [stamped for row in reversed(rows) if (stamped := self._event(*row)) is not None]
         if len(rows) == limit and events:
@@ -216,7 +222,7 @@ class RecordingReader:
         """All rows, checked. They are fetched at once: an open query would hold up the writer's tidying."""
         try:
             rows = self._db.execute(query, values).fetchall()
-        except sqlite3.Error as error:
+        except DAMAGE as error:
             raise RtunError(f"the recording {self.path} cannot be read: {error}") from None
         for row in rows:
             try:
@@ -249,7 +255,8 @@ def _keep(cache: OrderedDict[int, _Value], key: int, value: _Value, most: int) -
 
 def _open(path: Path) -> sqlite3.Connection:
     try:
-        os.stat(path)
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise UsageError(f"cannot read the recording {path}: it is not a file")
         db = sqlite3.connect(database(path, "ro"), uri=True, check_same_thread=False)
     except (OSError, ValueError, sqlite3.Error) as error:
         raise UsageError(

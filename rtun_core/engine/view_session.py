@@ -13,7 +13,7 @@ import traceback
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from rtun_core.bus import HISTORY
+from rtun_core.bus import HISTORY, Subscription
 from rtun_core.engine.engine import Engine
 from rtun_core.engine.hello import hello_of
 from rtun_core.engine.view_budget import REST, ViewBudget
@@ -102,14 +102,16 @@ class ViewSession:
     async def run(self) -> None:
         """Serve until either side has enough."""
         tasks = TaskOwner("view", self._failed)
+        subscription = self._engine.bus.subscribe(HISTORY)
         try:
             await self._link.send_str(hello_message(hello_of(self._engine)))
-            parts = {"read": self._read(), "collect": self._collect(), "send": self._send()}
+            parts = {"read": self._read(), "collect": self._collect(subscription), "send": self._send()}
             running = [tasks.spawn(part, name) for name, part in parts.items()]
             await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
         except ConnectionError:
             return
         finally:
+            subscription.close()
             await tasks.close()
         await self._link.close(
             code=self._code, message=self.reason.encode("ascii", "replace")[:_MAX_CLOSE_TEXT]
@@ -169,18 +171,20 @@ class ViewSession:
         if data == b"%d" % self._pings:
             self._pong.set()
 
-    async def _collect(self) -> None:
+    async def _collect(self, subscription: Subscription) -> None:
         """Events, from the bus to the viewer's account; no more are fetched than were told."""
         await self._begun.wait()
-        subscription = self._engine.bus.subscribe(HISTORY, since=self._since)
-        try:
-            while events := await subscription.get():
-                self._told_all.clear()
-                self._viewer.tell(events)
+        # What came since this session began is in the history, too.
+        subscription.drain()
+        events = self._engine.bus.after(self._since)
+        while events or not subscription.closed:
+            self._told_all.clear()
+            self._viewer.tell(events)
+            if events:
                 await self._told_all.wait()
-        finally:
-            subscription.close()
+            events = await subscription.get()
         self.over = True
+        self._pong.set()
         self._wake.set()
         await asyncio.Event().wait()  # what is left is told before the link is closed
 
@@ -215,4 +219,5 @@ class ViewSession:
         self._pong.clear()
         self._pings += 1
         await self._link.ping(b"%d" % self._pings)
-        await self._pong.wait()
+        if not self.over:  # at the end nobody is waited for
+            await self._pong.wait()

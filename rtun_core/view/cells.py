@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, assert_never
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from rtun_core.view.column import Column, Kind
 from rtun_core.view.units import (
@@ -26,7 +27,7 @@ def cell_text(column: Column, row: Any, look: Look, now: float) -> str:
     value = column.value(row, now)
     if value is None or value == "":
         return UNKNOWN
-    return _write(column.kind, value, look)
+    return _WRITERS[column.kind](value, look)
 
 
 def visible(text: str) -> str:
@@ -41,27 +42,20 @@ def visible(text: str) -> str:
     return "".join(each for each in spaced if each.isprintable())
 
 
-def _write(kind: Kind, value: Any, look: Look) -> str:
-    match kind:
-        case Kind.RATE:
-            return rate_text(value, look)
-        case Kind.BYTES:
-            return bytes_text(value, look)
-        case Kind.COUNT:
-            return count_text(value)
-        case Kind.SECONDS:
-            return seconds_text(value)
-        case Kind.MILLIS:
-            return millis_text(value)
-        case Kind.SHARE:
-            return share_text(value)
-        case Kind.FLAG:
-            return "yes" if value else "no"
-        case Kind.STATE:
-            return str(value)
-        case Kind.ADDRESS:
-            return address_text(visible(value), look)
-        case Kind.TEXT:
-            return masked_text(visible(value)) if look.private else visible(value)
-        case _:
-            assert_never(kind)
+def _text(value: Any, look: Look) -> str:
+    return masked_text(visible(value)) if look.private else visible(value)
+
+
+# One look-up a cell: comparing with each kind in turn was half the cost of a row.
+_WRITERS: Final[Mapping[Kind, Callable[[Any, Look], str]]] = {
+    Kind.TEXT: _text,
+    Kind.ADDRESS: lambda value, look: address_text(visible(value), look),
+    Kind.STATE: lambda value, look: str(value),
+    Kind.COUNT: lambda value, look: count_text(value),
+    Kind.BYTES: bytes_text,
+    Kind.RATE: rate_text,
+    Kind.SECONDS: lambda value, look: seconds_text(value),
+    Kind.MILLIS: lambda value, look: millis_text(value),
+    Kind.SHARE: lambda value, look: share_text(value),
+    Kind.FLAG: lambda value, look: "yes" if value else "no",
+}

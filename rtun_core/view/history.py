@@ -193,12 +193,15 @@ class _Ring:
 
     def push(self, number: int, missed: int, sample: tuple[float, ...]) -> None:
         """Write `missed` samples that are not known from `number` on, then `sample`."""
-        self._cells[:, np.arange(number, number + missed) % SAMPLES] = np.nan
+        if missed:
+            self._cells[:, np.arange(number, number + missed) % SAMPLES] = np.nan
         self._cells[:, (number + missed) % SAMPLES] = sample
 
     def rows(self, count: int, length: int) -> tuple[Series, ...]:
         """The newest `length` of `count` samples of each row, oldest first, as a copy."""
-        turned = np.roll(self._cells, -(count % SAMPLES), axis=1)[:, SAMPLES - length :]
+        oldest = count % SAMPLES
+        halves = (self._cells[:, oldest:], self._cells[:, :oldest])
+        turned = np.concatenate(halves, axis=1)[:, SAMPLES - length :]
         turned.flags.writeable = False
         return tuple(turned)
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rtun_core.events import Level, Stamped
+from rtun_core.events import Level, Stamped, counted
 from rtun_core.model import AgentView, FlowView, RuleView, Snapshot, Traffic, TunnelView
 from rtun_core.view.cells import visible
 from rtun_core.view.columns import TableId, row_key
@@ -22,6 +22,7 @@ from rtun_core.view.units import (
     address_text,
     bytes_text,
     count_text,
+    masked_text,
     millis_text,
     rate_text,
     seconds_text,
@@ -74,10 +75,10 @@ def _agent(agent: AgentView, frame: Frame) -> list[Line]:
     probe = "never" if agent.rtt_ms is None else f"{millis_text(agent.rtt_ms)}{_ago(agent.probed_at, now)}"
     expires = "never" if agent.expires_at is None else f"in {seconds_text(max(0.0, agent.expires_at - now))}"
     return [
-        _title(f"agent {agent.id}", ""),
+        _title(f"agent {_masked(agent.id, frame)}", ""),
         (),
         _state("agents", str(agent.state), agent.reason),
-        _pair("signal", agent.signal or "-"),
+        _pair("signal", address_text(agent.signal or "-", frame.look)),
         _pair("address", address_text(agent.address or "-", frame.look)),
         _pair("version", agent.version or "-"),
         _pair("expires", expires),
@@ -102,7 +103,7 @@ def _tunnel(tunnel: TunnelView, frame: Frame) -> list[Line]:
         _title(f"tunnel {tunnel.id}", f"{tunnel.kind} {tunnel.codec}".strip()),
         (),
         _state("tunnels", str(tunnel.state), tunnel.reason),
-        _pair("agent", str(tunnel.agent or "-")),
+        _pair("agent", _masked(tunnel.agent or "-", frame)),
         _pair("rule", _rule_text(tunnel.rule, frame)),
         _pair("remote", address_text(tunnel.remote or "-", frame.look)),
         _pair("local", address_text(tunnel.local or "-", frame.look)),
@@ -131,7 +132,7 @@ def _flow(flow: FlowView, frame: Frame) -> list[Line]:
         _pair("target", address_text(flow.target, frame.look)),
         _pair("opened", _since(flow.opened_at, frame.snapshot.ts)),
         _pair("idle", seconds_text(flow.idle_s)),
-        _pair("tunnel", f"{on}   moved {flow.moves} times" if flow.moves else on),
+        _pair("tunnel", f"{on}   moved {counted(flow.moves, 'time')}" if flow.moves else on),
         (),
         *_traffic(traffic, flow.up_rate, flow.down_rate, frame.look),
         (),
@@ -155,9 +156,9 @@ def _rule(rule: RuleView, frame: Frame) -> list[Line]:
         _title(f"rule {rule.id}", rule.family),
         (),
         _state("rules", str(rule.state), rule.reason),
-        _pair("listen", rule.listen),
+        _pair("listen", address_text(rule.listen, frame.look)),
         _pair("target", address_text(rule.target, frame.look)),
-        _pair("agent", str(rule.agent or "-")),
+        _pair("agent", _masked(rule.agent or "-", frame)),
         _pair("tunnels", f"{rule.tunnels_up} up, {rule.tunnels_min} to {rule.tunnels_max} wanted"),
         _pair("flows", count_text(rule.flows)),
         (),
@@ -204,12 +205,12 @@ def _value_text(name: str, value: float, look: Look) -> str:
 
 
 def _drops(drops: dict[str, int], of: str = "") -> list[Line]:
-    counted = sorted(((count, reason) for reason, count in drops.items() if count), reverse=True)
-    if not counted:
+    reasons = sorted(((count, reason) for reason, count in drops.items() if count), reverse=True)
+    if not reasons:
         return [(), (Piece("DROPS".ljust(LABEL), "title"), Piece("none", "muted"))]
     title = f"DROPS {of}".rstrip()
     return [(), (Piece(title, "title"),)] + [
-        (Piece(f"{count_text(count):>{LABEL}}  ", "state-warn"), Piece(reason)) for count, reason in counted
+        (Piece(f"{count_text(count):>{LABEL}}  ", "state-warn"), Piece(reason)) for count, reason in reasons
     ]
 
 
@@ -222,7 +223,7 @@ def _history(key: str, row: Any, frame: Frame) -> list[Line]:
         if key in names_of(stamped):
             clock = datetime.fromtimestamp(stamped.ts).strftime("%H:%M:%S")
             warns = stamped.event.severity >= Level.WARNING
-            text = visible(stamped.event.text().partition("\n")[0])
+            text = _masked(visible(stamped.event.text().partition("\n")[0]), frame)
             found.append((Piece(f"{clock}  ", "event-time"), Piece(text, "event-warn" if warns else "text")))
     return [(Piece("HISTORY", "title"),), *(found or [(Piece("nothing seen yet", "muted"),)])]
 
@@ -249,7 +250,14 @@ def _state(table: TableId, word: str, reason: str) -> Line:
 
 def _rule_text(rule: str | None, frame: Frame) -> str:
     found = next((each for each in frame.snapshot.rules if each.id == rule), None)
-    return str(rule or "-") if found is None else f"{found.id}  {found.listen} -> {found.target}"
+    if found is None:
+        return str(rule or "-")
+    listen, target = address_text(found.listen, frame.look), address_text(found.target, frame.look)
+    return f"{found.id}  {listen} -> {target}"
+
+
+def _masked(text: str, frame: Frame) -> str:
+    return masked_text(text) if frame.look.private else text
 
 
 def _since(ts: float, now: float) -> str:

@@ -42,6 +42,7 @@ class Choose(ModalScreen[str | None]):
         """A titled list."""
         with Vertical(id="dialog") as dialog:
             dialog.border_title = self._title
+            dialog.border_subtitle = "Enter takes, Esc leaves"
             yield OptionList(*(Option(text) for _, text in self._options), markup=False)
 
     def on_mount(self) -> None:

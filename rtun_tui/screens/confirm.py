@@ -9,6 +9,7 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
+from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
@@ -46,11 +47,13 @@ class Confirm(ModalScreen[bool]):
             yield Static(Text(visible(proposal.question), style="bold"), id="question")
             yield Static(self._facts(), id="facts")
             if proposal.typed:
-                yield Static(f"Many flows are affected: type {proposal.typed} to go on.", id="why")
-                yield Input(placeholder=proposal.typed, id="typed")
+                why = f"Many flows are affected: type {proposal.typed} to go on."
+                yield Static(why, id="why", markup=False)
+                yield Input(id="typed", compact=True)
             with Horizontal(id="buttons"):
                 yield Button("Cancel", id="cancel", compact=True)
-                yield Button(proposal.verb, id="go", disabled=bool(proposal.typed), compact=True)
+                verb = Content(visible(proposal.verb))
+                yield Button(verb, id="go", disabled=bool(proposal.typed), compact=True)
                 yield Static("enter / esc" if proposal.typed else "y / n", id="keys")
 
     def on_mount(self) -> None:

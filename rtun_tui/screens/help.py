@@ -24,7 +24,7 @@ FILTER_HELP = (
     ("field:text", "contains; = equals, or is in the network; != differs; ~ matches a regular expression"),
     ("field>1M", "compares; units k M G (bit/s), kB MB GB, ms s m h d, %"),
     ("a b", "both; a | b either; !a or -a not; ( ) groups; tunnel=t4|t5 one of several values"),
-    ("@marked", "the marked rows; @name a saved view's filter"),
+    ("@marked", "the marked rows; !@marked all others"),
     ("src=10.0.0.0/8 dn>1M", "an example: big flows from a network"),
 )
 

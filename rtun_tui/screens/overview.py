@@ -5,13 +5,10 @@ It draws a desk and a picture. A key becomes an `Act` message; what it means is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from rtun_tui.widgets.event_list import EventList
-from rtun_tui.widgets.footer import KeyHints
-from rtun_tui.widgets.header import Header
-from rtun_tui.widgets.path_health import PathHealth
 from textual import events
 from textual.app import ComposeResult
 from textual.message import Message
@@ -29,7 +26,11 @@ from rtun_tui.key_actions import KEY_ACTIONS
 from rtun_tui.keymap import Keymap, display_key
 from rtun_tui.palette import Palette
 from rtun_tui.widgets.detail import Detail
+from rtun_tui.widgets.event_list import EventList
+from rtun_tui.widgets.footer import KeyHints
+from rtun_tui.widgets.header import Header
 from rtun_tui.widgets.live_table import LiveTable
+from rtun_tui.widgets.path_health import PathHealth
 from rtun_tui.widgets.prompt import Complete, Prompt
 from rtun_tui.widgets.tabs import Tab, Tabs
 from rtun_tui.widgets.throughput import Throughput
@@ -61,19 +62,30 @@ class Overview(Screen[None], inherit_bindings=False):
     class LookAgain(Message):
         """Rows are wanted that the last picture does not have."""
 
-    def __init__(self, desk: Desk, keymap: Keymap, complete: Complete, *, ascii: bool = False) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        keymap: Keymap,
+        complete: Complete,
+        *,
+        works: Callable[[str], bool],
+        ascii: bool = False,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
         super().__init__()
         self.desk = desk
         self.keymap = keymap
         self.picture: Picture | None = None
         self._complete = complete
         self._ascii = ascii
+        self._wall = wall
+        self._works = works
         self._status = SourceStatus("LIVE")
         self._last_event = ""
 
     def compose(self) -> ComposeResult:
         """Every pane; where it stands, and whether, is decided by `arrange`."""
-        yield Header(id="header")
+        yield Header(id="header", wall=self._wall)
         yield Tabs(id="tabs")
         for table in TABLES:
             yield LiveTable(self.desk.tables[table], id=table)
@@ -176,7 +188,7 @@ class Overview(Screen[None], inherit_bindings=False):
         """Key, word, whether it works, for the pane in front."""
         pane = self.desk.pane
         return [
-            (display_key(self.keymap.of(action.id)[0]), action.hint, True)
+            (display_key(self.keymap.of(action.id)[0]), action.hint, self._works(action.id))
             for action in KEY_ACTIONS
             if action.hint and pane in action.panes and self.keymap.of(action.id)
         ]

@@ -44,6 +44,8 @@ class Detail(Drawn):
             table, row = self._pinned[0], self._find(self._pinned, picture)
         if row is not None:
             self._key, self._row = (table, row_key(table, row)), row
+        elif self._key is not None and self._key[0] != table:
+            self._key = self._row = None
         if self._row is None or self._key is None:
             self._lines = []
             self.refresh()
@@ -112,7 +114,7 @@ class Detail(Drawn):
 
     def _remember(self, flow: FlowView, now: float) -> None:
         """One sample a second for each flow that is looked at, of the newest that were."""
-        if now - self._sampled.get(flow.id, 0.0) < 0.9:
+        if abs(now - self._sampled.get(flow.id, 0.0)) < 0.9:  # in a recording, time may go back
             return
         self._sampled[flow.id] = now
         rates = self._rates.setdefault(flow.id, deque(maxlen=SAMPLES))

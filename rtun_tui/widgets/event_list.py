@@ -9,7 +9,8 @@ from textual import events
 from textual.reactive import reactive
 from textual.strip import Strip
 
-from rtun_core.events import Level, Stamped
+from rtun_core.events import Level, Stamped, event_json
+from rtun_core.view.units import masked_text
 from rtun_tui.draw.events import event_line, event_strip
 from rtun_tui.draw.frame import bottom_line, cut, rule_line, top_line, with_sides
 from rtun_tui.draw.headings import heading
@@ -66,6 +67,11 @@ class EventList(Painted, can_focus=True):
     def visible_text(self) -> str:
         """The lines in the window, whole."""
         return "\n".join(event_line(entry, self.look) for entry in self._log.window())
+
+    def visible_json(self) -> str:
+        """The newest event of each line in the window, one JSON object a line."""
+        text = "\n".join(event_json(entry.newest).decode() for entry in self._log.window())
+        return masked_text(text) if self.look.private else text
 
     def lines(self) -> list[str]:
         """Every line that passes the level and the search, whole."""

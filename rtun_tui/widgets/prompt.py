@@ -141,7 +141,7 @@ class Prompt(Horizontal):
     def edit(self, kind: str, text: str = "") -> None:
         """Begin to type a filter or a command."""
         self._kind, self._before = kind, text
-        self.query_one(Sign).tell(f"{kind} ", "key")
+        self.query_one(Sign).tell(kind, "key")
         self._show_editing(editing=True)
         line = self.query_one(Line)
         line.begin(text, self._history[kind])
@@ -157,7 +157,7 @@ class Prompt(Horizontal):
         """Say something for a few seconds."""
         if self._message is not None:
             self._message.stop()
-        self._message = self.set_timer(seconds, self._forget)
+        self._message = self.set_timer(seconds, self.forget)
         self.query_one(Label).tell(text, role)
 
     def completions(self, text: str) -> Sequence[str]:
@@ -199,7 +199,10 @@ class Prompt(Horizontal):
         self._kind = ""
         self._show_editing(editing=False)
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """The resting line again, at once."""
+        if self._message is not None:
+            self._message.stop()
         self._message = None
         self.query_one(Label).tell(*self._idle)
 
@@ -211,6 +214,10 @@ class Prompt(Horizontal):
 
 class Sign(Label):
     """`/` or `:` before the line."""
+
+    def draw_line(self, y: int) -> Strip:
+        """The sign alone."""
+        return Strip([Segment(f" {self._text}", self.palette.style(self._role))])
 
 
 class CommandSuggester(Suggester):

@@ -100,6 +100,6 @@ def built(monkeypatch):
         kept.append((factory, outputs))
         return 0
 
-    for module in ("relay", "agent"):
+    for module in ("relay", "agent", "ws"):
         monkeypatch.setattr(f"rtun_core.cli.{module}.run_engine", keep)
     return kept

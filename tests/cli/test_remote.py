@@ -113,3 +113,10 @@ def test_without_a_process(refuse, words):
     assert refuse(
         words[0], *(("--on", "1") if words[0] == "ctl" else ("1",)), *words[1:], status=1
     ).startswith("there is no control socket at")
+
+
+def test_a_filter_that_cannot_be_read_needs_no_process(refuse):
+    assert refuse("events", "--filter", "tunel=t4").startswith("--filter: events have no field 'tunel'")
+    sentence = refuse("demo", "--filter", "x level>loud")
+    assert sentence.startswith("--filter: 'loud' is no level")
+    assert sentence.endswith("(at character 9)")

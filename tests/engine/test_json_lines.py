@@ -19,5 +19,17 @@ async def test_one_event_per_line(bus):
     assert lines[0]["counts"] == {"oversize": 3}
 
 
+async def test_only_what_passes(bus):
+    read, write = os.pipe()
+    output = JsonLines(bus, descriptor=write, passes=lambda stamped: isinstance(stamped.event, Drops))
+    await output.start()
+    bus.emit(EngineStopping(reason="over"))
+    bus.emit(Drops(counts={"oversize": 3}))
+    await output.stop()
+    os.close(write)
+    with os.fdopen(read, "rb") as file:
+        assert [json.loads(line)["type"] for line in file] == ["drops"]
+
+
 async def test_stop_without_start(bus):
     await JsonLines(bus).stop()

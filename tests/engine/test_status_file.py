@@ -3,7 +3,8 @@ import stat
 
 import pytest
 
-from rtun_core.engine.status_file import StatusFile, replace_file, snapshot_json
+from rtun_core.engine.snapshot_json import snapshot_json
+from rtun_core.engine.status_file import StatusFile, replace_file
 from rtun_core.errors import RtunError
 from rtun_core.model import Snapshot
 

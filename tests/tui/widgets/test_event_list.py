@@ -165,7 +165,7 @@ async def test_only_lines_that_changed_are_drawn_again(pilot):
     events.add([*degraded(0, 3), *flows(1)])
     await pilot.pause()
     drawn = []
-    events.refresh_lines = lambda lines: drawn.extend(lines)
+    events.refresh_lines = drawn.extend
     events.add(flows(2))
     assert drawn == [4]
 

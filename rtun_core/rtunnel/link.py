@@ -1,0 +1,100 @@
+"""One WebSocket of a session: its socket, its transport, and what its sender has to look at."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from contextlib import suppress
+from typing import Final
+
+import aiohttp
+
+from rtun_core.net.ws_transport import WebSocket
+
+CLOSE_TIMEOUT: Final = 1.0
+"""Seconds that the peer has for its part of a close; the original never does it (rtunnel spec 15, rule 15)."""
+_FLUSH_TIME = 5.0
+_MAX_PONGS = 16
+
+SEND_ERRORS: Final = (OSError, RuntimeError, aiohttp.ClientError)
+"""What sending on a WebSocket that is going away can raise."""
+
+
+class Link:
+    """`spoke` tells whether the peer sent a packet, `busy` whether the sender is in the middle of sending,
+    `closing` whether this end says goodbye.
+
+    Exactly one task sends: the library lets two that wait for the same transport cancel each other.
+    """
+
+    __slots__ = (
+        "_dirty",
+        "_pongs",
+        "_waiter",
+        "busy",
+        "closing",
+        "local",
+        "remote",
+        "socket",
+        "spoke",
+        "transport",
+    )
+
+    def __init__(
+        self, socket: WebSocket, transport: asyncio.Transport, *, local: str = "", remote: str = ""
+    ) -> None:
+        self.socket = socket
+        self.transport = transport
+        self.local = local
+        self.remote = remote
+        self.spoke = False
+        self.busy = False
+        self.closing = False
+        self._dirty = True
+        self._waiter: asyncio.Future[None] | None = None
+        self._pongs: deque[bytes] | None = None
+
+    def wake(self) -> None:
+        """There may be something to send."""
+        self._dirty = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def wait(self) -> None:
+        """Return when `wake` was called since this returned last."""
+        if not self._dirty:
+            self.busy = False
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        self._dirty = False
+        self.busy = True
+
+    def answer(self, ping: bytes) -> None:
+        """Send a pong soon. A peer that pings faster than it reads is answered the latest few."""
+        if self._pongs is None:
+            self._pongs = deque(maxlen=_MAX_PONGS)
+        self._pongs.append(ping)
+        self.wake()
+
+    async def send_pongs(self) -> None:
+        """Send the answers that are due."""
+        while self._pongs:
+            await self.socket.pong(self._pongs.popleft())
+
+    def abort(self) -> None:
+        """Drop the connection; whoever waits for it notices."""
+        self.transport.abort()
+
+    async def close(self) -> None:
+        """Say goodbye, wait a moment for the answer, and let the rest be flushed in bounded time."""
+        self.closing = True
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT + 0.5):
+                with suppress(*SEND_ERRORS):
+                    await self.socket.close()
+        except TimeoutError:
+            self.transport.close()
+        if self.transport.get_write_buffer_size():
+            asyncio.get_running_loop().call_later(_FLUSH_TIME, self.transport.abort)
+        else:
+            self.transport.close()

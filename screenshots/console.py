@@ -1,0 +1,108 @@
+"""Pictures of the console as SVG, the same to the byte wherever they are drawn.
+
+Nothing in them depends on the moment: the relay is simulated with a fixed seed, the clock is the
+simulation's, times of day are UTC, and no setting or theme of the user is read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from textual.pilot import Pilot
+from textual.widgets import Input
+
+from rtun_core.engine.simulated import SimulatedWorld
+from rtun_tui.app import ConsoleApp, Manner
+from rtun_tui.keymap import Keymap
+from rtun_tui.settings import Settings
+from rtun_tui.still import StillSource
+from rtun_tui.theme_library import ThemeLibrary
+from rtun_tui.widgets.prompt import Prompt
+from screenshots.scenes import Press, Scene, Step, Type, Wait
+
+SEED = 1
+START = 1_800_000_000.0  # 2027-01-15 08:00:00 UTC
+NO_THEMES = Path(os.devnull)  # a directory of themes that is none
+
+# Pictures in a page load no fonts, so what would fetch them is left out.
+FONTS = re.compile(r"@font-face \{.*?\}\s*|Fira Code, ", re.DOTALL)
+UNIQUE = re.compile(r"terminal-\d+")  # made from what is drawn, objects' own numbers included
+
+
+async def draw(scene: Scene) -> str:
+    """Play a scene and give its last picture as SVG."""
+    with utc():
+        world = SimulatedWorld(seed=SEED, start=START)
+        source = StillSource(world)
+        app = ConsoleApp(
+            source,
+            settings=Settings(),
+            keymap=Keymap(),
+            library=ThemeLibrary(user=NO_THEMES),
+            theme=scene.theme,
+            manner=Manner(still=True),
+            wall=lambda: world.now,
+        )
+        async with app.run_test(size=scene.size) as pilot:
+            await pilot.pause()
+            for step in scene.steps:
+                await play(step, app, source, pilot)
+            await rest(app, pilot)
+            picture = app.export_screenshot(title="rtun")
+    if app.failure:
+        raise RuntimeError(app.failure)
+    return plain(picture, scene.name)
+
+
+async def play(step: Step, app: ConsoleApp, source: StillSource, pilot: Pilot[object]) -> None:
+    """One step of a scene, until everything that it has set off is done."""
+    match step:
+        case Press(keys):
+            for key in keys:
+                await pilot.press(key)
+                await pilot.pause()
+        case Type(text):
+            await pilot.press(*text)
+            if kind := app.overview.prompt.editing:
+                app.overview.prompt.post_message(Prompt.Changed(kind, text))
+        case Wait(seconds):
+            source.advance(seconds)
+            app.look()
+    await pilot.pause()
+    await app.workers.wait_for_complete()
+
+
+async def rest(app: ConsoleApp, pilot: Pilot[object]) -> None:
+    """Nothing blinks or is about to vanish."""
+    for line in app.screen.query(Input):
+        line.cursor_blink = False
+    app.overview.prompt.forget()
+    app.look()
+    await pilot.pause()
+
+
+def plain(svg: str, name: str) -> str:
+    """Without fonts from elsewhere, a name in place of the random one, no spaces at the ends of lines."""
+    text = UNIQUE.sub(f"rtun-{name}", FONTS.sub("", svg))
+    return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
+
+
+@contextlib.contextmanager
+def utc() -> Iterator[None]:
+    """Times of day in UTC, for as long as it lasts."""
+    before = os.environ.get("TZ")
+    os.environ["TZ"] = "UTC"
+    time.tzset()
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["TZ"]
+        else:
+            os.environ["TZ"] = before
+        time.tzset()
