@@ -58,7 +58,6 @@ TABLE_MOTIONS: Mapping[str, tuple[str, *tuple[int, ...]]] = {
     "move.left": ("action_scroll_columns", -1),
     "move.right": ("action_scroll_columns", 1),
     "mark.toggle": ("action_toggle_mark",),
-    "mark.clear": ("action_clear_marks",),
     "sort.previous": ("action_shift_sort", -1),
     "sort.next": ("action_shift_sort", 1),
     "sort.invert": ("action_invert_sort",),
@@ -75,6 +74,7 @@ class Acts:
         self._interrupted_at = float("-inf")
         self.table: Mapping[str, Callable[[], object]] = {
             "mark.range": self._mark_range,
+            "mark.clear": self._clear_marks,
             "pane.next": lambda: app.desk.next_pane(1),
             "pane.previous": lambda: app.desk.next_pane(-1),
             "pane.jump": self._jump,
@@ -163,6 +163,12 @@ class Acts:
         if not self._live.action_mark_to_cursor():
             self._app.say("mark a row with space first; the range reaches from there, within a few screens")
 
+    def _clear_marks(self) -> None:
+        if self._app.desk.table.marks:
+            self._live.action_clear_marks()
+        else:
+            self._app.say("no row is marked")
+
     def _jump(self) -> None:
         panes = ("agents", "tunnels", "flows", "events", "rules")
         options = [(pane, heading(pane, self._app.desk.tables.get(pane))) for pane in panes]  # type: ignore[call-overload]
@@ -194,8 +200,10 @@ class Acts:
             self._app.overview.pane(Detail).unpin()
         elif desk.zoom:
             desk.zoom = False
-        elif desk.pane == "events":
+        elif desk.pane == "events" and events.search:
             events.search = ""
+        elif desk.pane == "events":
+            self._app.say("there is nothing to go back from")
         elif desk.table.filter:
             desk.table.filter = ""
             self._app.look()
@@ -204,6 +212,8 @@ class Acts:
         elif desk.pane == "rules":
             desk.rules = False
             desk.focus("flows")
+        else:
+            self._app.say("there is nothing to go back from")
 
     def _edit_filter(self) -> None:
         desk = self._app.desk
@@ -279,7 +289,7 @@ class Acts:
 
     def _choose_theme(self) -> None:
         app = self._app
-        before = app.palette.name
+        before = app.theme_name
         options = [(name, name) for name in app.library.names()]
 
         def chosen(name: str | None) -> None:

@@ -22,7 +22,8 @@ from rtun_core.commands import Command, spell
 from rtun_core.engine.source import Picture, Source
 from rtun_core.errors import RtunError, UsageError
 from rtun_core.view.columns import row_key
-from rtun_core.view.units import Look
+from rtun_core.view.filter_text import FilterError
+from rtun_core.view.units import Look, masked_text
 from rtun_tui.acts import Acts
 from rtun_tui.completion import completions
 from rtun_tui.desk import Desk
@@ -104,7 +105,7 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
             wall=wall,
         )
         self.failure = ""
-        self._theme_name = theme or settings.theme
+        self.theme_name = theme or settings.theme
         self._warnings = warnings
         self._on_started = started
         self._beat: Timer | None = None
@@ -117,12 +118,13 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
         if self._on_started is not None:
             self._on_started()
         await self.push_screen(self.overview)
-        self.use_theme(self._theme_name)
+        self.use_theme(self.theme_name)
         for warning in self._warnings:
             self.say(warning, "error")
         await self.source.start()
         self.look()
         if not self.manner.still:
+            self._spent = time.thread_time()
             self._beat = self.set_timer(self.governor.pause, self._on_beat)
             self.set_interval(THEME_POLL, self._watch_themes)
 
@@ -142,7 +144,9 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
     # -- the beat ------------------------------------------------------------------------------
 
     def look(self) -> None:
-        """Take what is new and draw it."""
+        """Take what is new and draw it. Nothing while the console closes: its panes go one by one."""
+        if not self.is_running:
+            return
         self.overview.tell(self.source.events())
         picture = self._picture()
         if picture is not None:
@@ -176,7 +180,9 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
 
     def say(self, text: str, role: str = "hint") -> None:
         """One line to the user, for a few seconds."""
-        self.overview.prompt.message(text, role)
+        if not self.is_running:
+            return
+        self.overview.say(masked_text(text) if self.desk.look.private else text, role)
 
     async def on_overview_act(self, event: Overview.Act) -> None:
         """A key."""
@@ -207,9 +213,13 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
             return
         try:
             set_filter(self.desk, text)
+        except FilterError as error:
+            self.say(f"at character {error.column + 1}: {error}", "error")
+            return
         except UsageError as error:
             self.say(str(error), "error")
             return
+        self.overview.hush()
         self.look()
 
     async def run_line(self, line: str) -> None:
@@ -231,11 +241,12 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
         if picture is None:
             self.say("nothing is known yet", "error")
             return
+        if why := self.refusal():
+            self.say(why, "error")
+            return
         answer = operation(self.context(picture))
         if isinstance(answer, Refusal):
             self.say(answer.why, "error")
-        elif why := self.refusal():
-            self.say(why, "error")
         elif isinstance(answer, Choice):
             self.push_screen(
                 Choose(answer.question, answer.options), lambda value: self._chosen(answer, value)
@@ -257,7 +268,7 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
             if yes:
                 self.start(proposal.command)
 
-        self.push_screen(Confirm(proposal, self.palette), answered)
+        self.push_screen(Confirm(proposal, self.palette, private=self.desk.look.private), answered)
 
     def start(self, command: Command) -> None:
         """Carry out a command; its progress is in the tables, its result in a line."""
@@ -325,6 +336,7 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
 
     def use_theme(self, name: str) -> str:
         """Take the colours of a theme. What is the matter with it, or empty."""
+        self.theme_name = name  # also of one that is broken: its file may be mended
         found = self.library.find(name if self.manner.colour else "mono")
         textual = found.theme.to_textual()
         self.register_theme(textual)
@@ -337,7 +349,7 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
 
     def _watch_themes(self) -> None:
         if self.library.changed():
-            self.use_theme(self.palette.name)
+            self.use_theme(self.theme_name)
 
 
 def new_desk(settings: Settings) -> Desk:

@@ -52,15 +52,20 @@ def install_signals(app: App[Any], on_signal: Callable[[signal.Signals], None]) 
     `ConsoleDriver.on_lost` may be called, in either order. Returns what removes the handlers earlier.
     """
     loop = asyncio.get_running_loop()
+
+    def call(number: int, _frame: object) -> None:
+        with suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(on_signal, signal.Signals(number))
+
     before = {number: signal.getsignal(number) for number in ENDING_SIGNALS}
     before = {number: old for number, old in before.items() if old is not signal.SIG_IGN}
+    # Not the loop's own handlers: removing one of those leaves the default action in place for a moment.
     for number in before:
-        loop.add_signal_handler(number, on_signal, number)
+        signal.signal(number, call)
 
     def remove() -> None:
         while before:
             number, old = before.popitem()
-            loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_DFL if old is None else old)
 
     driver = app._driver

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import statistics
+from collections import deque
+
 SLOWEST = 5.0  # seconds
 FASTEST = 0.1
+REMEMBERED = 7  # looks
 _STEPS = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -17,16 +21,16 @@ class Governor:
     def __init__(self, interval: float = 0.25, *, share: float = 0.05) -> None:
         self.interval = interval
         self._share = share
-        self._cost = 0.0
+        self._costs: deque[float] = deque(maxlen=REMEMBERED)
 
     def spent(self, seconds: float) -> None:
-        """Account the CPU time of one look; a smooth mean, so that one hiccup changes little."""
-        self._cost += (seconds - self._cost) * 0.3
+        """Account the CPU time of one look."""
+        self._costs.append(seconds)
 
     @property
     def pause(self) -> float:
-        """Seconds until the next look."""
-        return max(self.interval, self._cost / self._share)
+        """Seconds until the next look. The median counts, so that a dialog or a resize changes nothing."""
+        return max(self.interval, statistics.median_low(self._costs or (0.0,)) / self._share)
 
     def faster(self) -> None:
         """The next shorter interval."""

@@ -7,6 +7,8 @@ import gc
 import os
 import signal
 import sys
+from collections.abc import Callable
+from functools import partial
 
 from rtun_core.cli.console import ConsoleEnd, ConsoleOptions, EndKind
 from rtun_core.engine.live_source import LiveSource
@@ -17,6 +19,7 @@ from rtun_tui.app import ConsoleApp, Manner
 from rtun_tui.driver import ConsoleDriver, install_signals
 from rtun_tui.keymap import Keymap, load_keymap
 from rtun_tui.settings import Settings, load_settings
+from rtun_tui.strays import Strays, caught_handlers
 from rtun_tui.terminal import ascii_only, check_terminal, wants_colour
 from rtun_tui.theme_library import ThemeLibrary
 
@@ -44,7 +47,7 @@ async def _show(source: Source, options: ConsoleOptions) -> ConsoleEnd:
         library=ThemeLibrary(),
         theme=options.theme,
         warnings=warnings,
-        started=lambda: _started(app),
+        started=lambda: _started(app, strays, options.reopen),
         manner=Manner(
             read_only=options.read_only,
             colour=colour,
@@ -53,8 +56,10 @@ async def _show(source: Source, options: ConsoleOptions) -> ConsoleEnd:
         ),
         driver_class=ConsoleDriver,
     )
+    strays = Strays(partial(_tell, app))
     try:
-        end = await app.run_async(mouse=settings.mouse)
+        with caught_handlers(strays):
+            end = await app.run_async(mouse=settings.mouse)
     finally:
         await source.close()
     if app.failure:
@@ -78,14 +83,27 @@ def read_configuration() -> tuple[Settings, Keymap, list[str]]:
     return settings, keymap, warnings
 
 
-def _started(app: ConsoleApp) -> None:
+def _tell(app: ConsoleApp, text: str) -> None:
+    """What was printed belongs to the log, or where there is none, to the user. From any thread."""
+    if isinstance(app.source, LiveSource):
+        app.source.note(text)
+    else:
+        app.call_later(app.say, text)
+
+
+def _started(app: ConsoleApp, strays: Strays, reopen: Callable[[], object] | None) -> None:
     """The terminal is ours now."""
 
     def signalled(signum: signal.Signals) -> None:
-        lost = signum == getattr(signal, "SIGHUP", None)
-        app.close(EndKind.LOST if lost else EndKind.SIGNAL, signum)
+        if signum != getattr(signal, "SIGHUP", None):
+            app.close(EndKind.SIGNAL, signum)
+        elif reopen is not None and sys.__stdin__ is not None and sys.__stdin__.isatty():
+            reopen()
+        else:
+            app.close(EndKind.LOST, signum)
 
     install_signals(app, signalled)
+    app.begin_capture_print(strays)
     driver = app._driver
     if isinstance(driver, ConsoleDriver):
         driver.on_lost = lambda: app.close(EndKind.LOST)

@@ -272,5 +272,7 @@ def _default_colours_theme(name: str, dark: bool) -> TextualTheme:
         for key, value in plain.to_color_system().generate().items()
         if value.startswith("ansi_")
     }
-    plain.variables = roles | coloured | {"block-cursor-text-style": "reverse"}
+    # A colour system of the ANSI kind does not give these two, and style sheets ask for them.
+    asked = dict.fromkeys(("ansi-background", "ansi-foreground"), "ansi_default")
+    plain.variables = roles | coloured | asked | {"block-cursor-text-style": "reverse"}
     return plain

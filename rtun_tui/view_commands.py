@@ -6,6 +6,7 @@ One registry; the prompt, the palette, completion and the help screen are made f
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -193,7 +194,8 @@ def _privacy(desk: Desk, effects: Effects, words: list[str]) -> str:
 def _totals(desk: Desk, effects: Effects, words: list[str]) -> str:
     on = _switch(words)
     for state in desk.tables.values():
-        state.totals = on
+        if state.totals != on:
+            state.toggle_totals()
     return "totals" if on else "rates"
 
 
@@ -216,9 +218,12 @@ def _speed(desk: Desk, effects: Effects, words: list[str]) -> str:
 def _number(words: list[str]) -> float:
     try:
         (word,) = words
-        return float(word)
+        number = float(word)
     except ValueError:
-        raise _Misuse(f"{' '.join(words) or 'nothing'} is not a number") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise _Misuse(f"{' '.join(words) or 'nothing'} is not a number")
+    return number
 
 
 def _theme(desk: Desk, effects: Effects, words: list[str]) -> str:

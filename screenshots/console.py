@@ -16,6 +16,7 @@ from pathlib import Path
 from textual.pilot import Pilot
 from textual.widgets import Input
 
+from rtun_core.cli.console import ConsoleEnd
 from rtun_core.engine.simulated import SimulatedWorld
 from rtun_tui.app import ConsoleApp, Manner
 from rtun_tui.keymap import Keymap
@@ -36,7 +37,7 @@ UNIQUE = re.compile(r"terminal-\d+")  # made from what is drawn, objects' own nu
 
 async def draw(scene: Scene) -> str:
     """Play a scene and give its last picture as SVG."""
-    with utc():
+    with neutral_place():
         world = SimulatedWorld(seed=SEED, start=START)
         source = StillSource(world)
         app = ConsoleApp(
@@ -59,7 +60,7 @@ async def draw(scene: Scene) -> str:
     return plain(picture, scene.name)
 
 
-async def play(step: Step, app: ConsoleApp, source: StillSource, pilot: Pilot[object]) -> None:
+async def play(step: Step, app: ConsoleApp, source: StillSource, pilot: Pilot[ConsoleEnd]) -> None:
     """One step of a scene, until everything that it has set off is done."""
     match step:
         case Press(keys):
@@ -71,13 +72,14 @@ async def play(step: Step, app: ConsoleApp, source: StillSource, pilot: Pilot[ob
             if kind := app.overview.prompt.editing:
                 app.overview.prompt.post_message(Prompt.Changed(kind, text))
         case Wait(seconds):
-            source.advance(seconds)
-            app.look()
+            for _ in range(seconds):
+                source.advance(1)
+                app.look()
     await pilot.pause()
     await app.workers.wait_for_complete()
 
 
-async def rest(app: ConsoleApp, pilot: Pilot[object]) -> None:
+async def rest(app: ConsoleApp, pilot: Pilot[ConsoleEnd]) -> None:
     """Nothing blinks or is about to vanish."""
     for line in app.screen.query(Input):
         line.cursor_blink = False
@@ -93,16 +95,15 @@ def plain(svg: str, name: str) -> str:
 
 
 @contextlib.contextmanager
-def utc() -> Iterator[None]:
-    """Times of day in UTC, for as long as it lasts."""
-    before = os.environ.get("TZ")
+def neutral_place() -> Iterator[None]:
+    """Times of day in UTC and no wish against colours, for as long as it lasts."""
+    before = dict(os.environ)
     os.environ["TZ"] = "UTC"
+    os.environ.pop("NO_COLOR", None)
     time.tzset()
     try:
         yield
     finally:
-        if before is None:
-            del os.environ["TZ"]
-        else:
-            os.environ["TZ"] = before
+        os.environ.clear()
+        os.environ.update(before)
         time.tzset()

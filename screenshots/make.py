@@ -1,105 +1,50 @@
-"""`make screenshots`: run the real demo on a terminal of its own and draw what it shows as SVG.
+"""`make screenshots`: draws every picture of this folder.
 
-Takes the log and summary of `rtun demo`, and what `rtun status` prints right after the agent switch, when
-tunnels of both agents are to be seen.
+The pictures of the console come from the simulated relay and are the same each time; a test compares the
+SVG files. The PNG files beside them are for pages: they show the same with a font that has all characters,
+whatever the reader has. How edges are smoothed is the renderer's and the font's business, so they are not
+compared. `demo.svg` and `status.svg` come from a real run and differ each time.
 """
 
 from __future__ import annotations
 
-import errno
-import io
-import os
-import pty
-import re
-import subprocess
-import sys
+import asyncio
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
-from rich.console import Console
-from rich.text import Text
+import resvg_py
+
+from screenshots.console import draw
+from screenshots.scenes import SCENES
+from screenshots.terminal import draw_demo
 
 FOLDER = Path(__file__).parent
-DEMO = ("demo", "--seconds", "8", "--clients", "10", "--control")
-STATUS = ("status",)
-DEMO_WIDTH = 108  # columns, as long as the longest line of the log
-STATUS_WIDTH = 82
-SWITCHED = b"agent switched"  # the line of the log after which the status is worth a picture
-
-# Pictures in a page load no fonts, so what would fetch them is left out.
-FONTS = re.compile(r"@font-face \{.*?\}\s*|Fira Code, ", re.DOTALL)
+FONT = "DejaVu Sans Mono"  # has braille and box characters; Debian's package is fonts-dejavu-core
+FONTS = Path("/usr/share/fonts")
 
 
 def main() -> None:
-    """Write `demo.svg` and `status.svg` beside this file."""
-    with tempfile.TemporaryDirectory() as folder:
-        demo, status = record(folder)
-    draw("demo", DEMO, demo, DEMO_WIDTH)
-    draw("status", STATUS, status, STATUS_WIDTH)
+    """Write every picture beside this file."""
+    for scene in SCENES:
+        svg = asyncio.run(draw(scene))
+        write(scene.name, svg)
+        (FOLDER / f"{scene.name}.png").write_bytes(png(svg))
+    with tempfile.TemporaryDirectory() as runtime:
+        demo, status = draw_demo(runtime)
+    write("demo", demo)
+    write("status", status)
 
 
-def record(runtime: str) -> tuple[str, str]:
-    """What the demo and a status during it write; `runtime` is where its control socket lives.
-
-    Raises CalledProcessError when either fails.
-    """
-    master, terminal = pty.openpty()
-    env = environment(runtime)
-    demo = subprocess.Popen(rtun(*DEMO), stdin=subprocess.DEVNULL, stdout=terminal, stderr=terminal, env=env)
-    os.close(terminal)
-    shown, status = b"", ""
-    try:
-        for piece in pieces(master):
-            shown += piece
-            if not status and SWITCHED in shown:
-                status = subprocess.check_output(rtun(*STATUS), text=True, env=env)
-    except BaseException:
-        demo.terminate()
-        raise
-    finally:
-        exit_status = demo.wait()
-        os.close(master)
-    if exit_status:
-        raise subprocess.CalledProcessError(exit_status, demo.args, shown)
-    return shown.decode().replace("\r\n", "\n"), status
+def write(name: str, svg: str) -> None:
+    """One picture."""
+    (FOLDER / f"{name}.svg").write_text(svg, encoding="utf-8")
 
 
-def pieces(master: int) -> Iterator[bytes]:
-    """What is written to a terminal, until the last writer has closed it."""
-    while True:
-        try:
-            piece = os.read(master, 65536)
-        except OSError as error:
-            if error.errno == errno.EIO:  # how Linux tells the end
-                return
-            raise
-        if not piece:
-            return
-        yield piece
-
-
-def draw(name: str, command: tuple[str, ...], output: str, width: int) -> None:
-    """Draw a command line and its output; the same text gives the same file."""
-    sink = io.StringIO()
-    console = Console(record=True, width=width, file=sink, force_terminal=True, color_system="truecolor")
-    console.print(Text.assemble(("$ ", "bold green"), (" ".join(("rtun", *command)), "bold")))
-    console.print(Text.from_ansi(output.rstrip()), overflow="ellipsis", no_wrap=True)
-    svg = console.export_svg(title="rtun", unique_id=f"rtun-{name}")
-    text = "\n".join(line.rstrip() for line in FONTS.sub("", svg).splitlines()) + "\n"
-    (FOLDER / f"{name}.svg").write_text(text, encoding="utf-8")
-
-
-def rtun(*args: str) -> list[str]:
-    """The command line of this very checkout."""
-    return [sys.executable, "-m", "rtun_core", *args]
-
-
-def environment(runtime: str) -> dict[str, str]:
-    """Ours without what changes the look or the settings of rtun."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("RTUN_")}
-    kept.pop("NO_COLOR", None)
-    return kept | {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8", "XDG_RUNTIME_DIR": runtime}
+def png(svg: str) -> bytes:
+    """The same in pixels."""
+    return bytes(
+        resvg_py.svg_to_bytes(svg_string=svg, font_family=FONT, monospace_family=FONT, font_dirs=[str(FONTS)])
+    )
 
 
 if __name__ == "__main__":

@@ -23,9 +23,9 @@ class Type:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Seconds that pass in the simulated relay."""
+    """Seconds that pass in the simulated relay, with a look at it after each."""
 
-    seconds: float
+    seconds: int
 
 
 Step = Press | Type | Wait
@@ -58,7 +58,7 @@ SCENES = (
     Scene(
         "drawer",
         "a flow that was just moved to another tunnel, in detail",
-        (press("down", "m"), press("enter"), Wait(40), press("enter")),
+        (press("down", "enter"), Wait(35), press("m"), press("enter"), Wait(25)),
     ),
     Scene(
         "confirmation",

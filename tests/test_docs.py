@@ -5,17 +5,29 @@ import re
 import shlex
 import subprocess
 import sys
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import click
 import pytest
 
+from rtun_core.cli.console import ConsoleEnd, EndKind
 from rtun_core.cli.main import main, rtun
 from rtun_core.commands import COMMANDS, CommandResult, usage
 from rtun_core.engine.metrics import FlowMoves, SnapshotCollector
+from rtun_core.errors import UsageError
 from rtun_core.events import event_types
 from rtun_core.model import Snapshot
 from rtun_core.net.tls import self_signed
+from rtun_core.view.columns import COLUMNS, TABLES
+from rtun_core.view.filter import compile_filter
+from rtun_core.view.filter_text import parse_filter
+from rtun_tui.key_actions import GROUPS, KEY_ACTIONS, PANES
+from rtun_tui.key_actions import TABLES as TABLE_PANES
+from rtun_tui.keymap import display_key
+from rtun_tui.theme_library import ThemeLibrary
+from rtun_tui.view_commands import VIEW_COMMANDS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -55,7 +67,20 @@ def own_words(line):
         yield word
 
 
+# In prose the name alone stands for the command.
+NAMES = {("agent", "pub"), ("agent", "listen")}
+NAMES |= {(name,) for name in ("relay", "status", "events", "ctl", "replay", "config")}
 LINES = sorted(set(map(tuple, command_lines())))
+
+
+class NoConsole:
+    """Is closed as soon as it is shown."""
+
+    def check(self):
+        pass
+
+    def show(self, _source, _options):
+        return ConsoleEnd(EndKind.QUIT)
 
 
 @pytest.fixture
@@ -75,6 +100,11 @@ def nothing_starts(monkeypatch, tmp_path):
     monkeypatch.setattr("rtun_core.cli.ctl._send", nothing)
     monkeypatch.setattr("rtun_core.cli.status._show", nothing)
     monkeypatch.setattr("rtun_core.cli.events._print", nothing)
+    monkeypatch.setattr("rtun_core.cli.attach._check", nothing)
+    monkeypatch.setattr("rtun_core.engine.control_client.find_socket", lambda *_: tmp_path / "x.sock")
+    monkeypatch.setattr("rtun_core.engine.replay_source.ReplaySource.open", lambda _: None)
+    for module in ("attach", "replay"):
+        monkeypatch.setattr(f"rtun_core.cli.{module}.find_console", NoConsole)
     for name in [name for name in os.environ if name.startswith("RTUN_")]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
@@ -88,15 +118,80 @@ def test_there_are_command_lines():
     assert len(LINES) > 30
     named = {words[0] for words in LINES}
     assert named >= {"relay", "agent", "demo", "status", "events", "ctl", "paths"}
+    assert named >= {"attach", "replay", "config"}
 
 
 @pytest.mark.parametrize("words", LINES, ids=" ".join)
 @pytest.mark.usefixtures("nothing_starts")
 def test_every_command_line_of_the_readme_parses(words, capsys):
-    if words in {("relay",), ("agent", "pub"), ("agent", "listen"), ("status",), ("events",), ("ctl",)}:
+    if words in NAMES:
         words = (*words, "--help")
     status = main([word.removeprefix("/etc/rtun/") for word in words])
     assert (status, capsys.readouterr().err) == (0, "")
+
+
+def key_table():
+    """Every key of the console, a row for each group."""
+    rows = []
+    for group in GROUPS:
+        actions = [_key_words(action) for action in KEY_ACTIONS if action.group == group]
+        rows.append(f"| {group} | {' · '.join(actions)} |")
+    return "\n".join(("| group | keys |", "| --- | --- |", *rows))
+
+
+def _key_words(action):
+    keys = " ".join(dict.fromkeys(f"`{display_key(key)}`" for key in action.keys))
+    where = "" if action.panes in (PANES, TABLE_PANES) else f" ({', '.join(action.panes)})"
+    return f"{keys} {action.help}{where}"
+
+
+def command_table():
+    """Every command that changes only the view."""
+    rows = [f"| `{each.usage.replace('|', chr(92) + '|')}` | {each.help} |" for each in VIEW_COMMANDS]
+    return "\n".join(("| command | effect |", "| --- | --- |", *rows))
+
+
+def column_table():
+    """Every column, by the name that filters and settings use."""
+    rows = [f"| {table} | {' '.join(f'`{column.id}`' for column in COLUMNS[table])} |" for table in TABLES]
+    return "\n".join(("| table | columns |", "| --- | --- |", *rows))
+
+
+@pytest.mark.parametrize("table", [key_table, command_table, column_table], ids=lambda table: table.__name__)
+def test_tables_of_the_console_are_those_of_the_program(table):
+    if os.environ.get("RTUN_UPDATE_GOLDEN") == "1":
+        replace_table(ROOT / "README.md", table())
+    assert table() in (ROOT / "README.md").read_text(), "write it anew with RTUN_UPDATE_GOLDEN=1"
+
+
+def replace_table(page, table):
+    """Put a table in the place of the one with the same first line."""
+    first = re.escape(table.partition("\n")[0])
+    page.write_text(
+        re.sub(rf"^{first}\n(?:\|.*\n)*", lambda _: table + "\n", page.read_text(), flags=re.MULTILINE)
+    )
+
+
+def test_every_filter_of_the_readme_can_be_read_by_a_table():
+    section = README.partition("\n### Filters\n")[2].partition("\n### ")[0]
+    cells = re.findall(r"^\| (`.*`) \|", section.replace("\\|", "\0"), re.MULTILINE)
+    filters = [text.replace("\0", "|") for cell in cells for text in INLINE.findall(cell)]
+    assert len(filters) > 15
+    for text in filters:
+        assert any(map(partial(passes, text), TABLES)), text
+
+
+def passes(text, table):
+    """Whether the filter is one of that table's."""
+    with suppress(UsageError):
+        compile_filter(parse_filter(text), table, marks=())
+        return True
+    return False
+
+
+def test_every_theme_is_in_the_readme(tmp_path):
+    missing = [name for name in ThemeLibrary(user=tmp_path).names() if f"`{name}`" not in README]
+    assert not missing
 
 
 def test_every_command_of_ctl_is_in_the_readme():

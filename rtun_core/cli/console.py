@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, cast
 
@@ -33,6 +34,7 @@ class ConsoleOptions:
     theme: str | None = None
     on_hangup: OnHangup | None = None
     ends_engine: bool = True  # whether quitting ends what is looked at
+    reopen: Callable[[], object] | None = None  # what SIGHUP means as long as the terminal is there
 
 
 class EndKind(enum.Enum):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from dataclasses import replace
@@ -105,10 +106,9 @@ def demo(
 
 def _is_for_eyes(outputs: OutputOptions) -> bool:
     """Whether somebody looks: a terminal on every side, and nothing asked for that would cross the screen."""
-    streams = (sys.stdin, sys.stdout, sys.stderr)
-    return (
-        not outputs.json and not outputs.quiet and all(each is not None and each.isatty() for each in streams)
-    )
+    if outputs.json or outputs.quiet or os.environ.get("TERM", "dumb") in ("", "dumb"):
+        return False
+    return all(each is not None and each.isatty() for each in (sys.stdin, sys.stdout, sys.stderr))
 
 
 def _play(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -36,6 +36,9 @@ from rtun_core.cli.ws import (
     trust_options,
 )
 from rtun_core.errors import RtunError, UsageError
+
+if TYPE_CHECKING:
+    from rtun_core.rtunnel.config import ConnectConfig
 
 _URL_STARTS = ("ws://", "wss://", "http://", "https://")
 _YES = {"1", "t", "T", "true", "TRUE", "True"}
@@ -125,8 +128,8 @@ def rtunnel(
     """Carry TCP connections over WebSocket, with the command line of the original RTunnel.
 
     With a URL (ws://, wss://, http:// or https://) first this is the client: it listens at LISTEN and
-    carries what comes to the server. Otherwise it is the server: it accepts WebSockets at LISTEN and
-    connects them to TARGET.
+    carries what comes to the server, which has to be there at the start. Otherwise it is the server: it
+    accepts WebSockets at LISTEN and connects them to TARGET.
 
     TARGET is HOST:PORT, or PORT on this machine. LISTEN is PORT or IP:PORT; the client listens on
     127.0.0.1 and the server on 0.0.0.0 unless told otherwise. Options may stand anywhere. --cert, --key
@@ -156,6 +159,8 @@ def _serve(target: str, listen: str, given: _Given, outputs: OutputOptions, cons
 
 def _connect(url: str, listen: str, given: _Given, outputs: OutputOptions, console: ConsoleOptions) -> int:
     _refuse(given.path, "--path", "client")
+    import asyncio
+
     trust = given.trust
     config = connect_config(
         url,
@@ -166,7 +171,21 @@ def _connect(url: str, listen: str, given: _Given, outputs: OutputOptions, conso
         header=given.header,
         sessions=given.sessions,
     )
+    asyncio.run(_test(config))
     return run_connect(config, outputs, console)
+
+
+async def _test(config: ConnectConfig) -> None:
+    """Ask the server for a sign of life; without one the original does not start. Raises RtunError."""
+    from rtun_core.rtunnel.connect import TEST_TIME
+    from rtun_core.rtunnel.dialer import Dialer
+
+    dialer = Dialer(config)
+    dialer.open()
+    try:
+        await dialer.test(TEST_TIME)
+    finally:
+        await dialer.close()
 
 
 def _refuse(value: object, option: str, role: str) -> None:

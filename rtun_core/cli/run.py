@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -101,16 +102,19 @@ def _run_with_console(run: EngineRun, options: ConsoleOptions) -> int:
     run.options = replace(run.options, quiet=True)
     thread = EngineThread(run.beside, _loop_factory())
     thread.start()
-    try:
-        end = _show(console, thread, options)
-    except BaseException:
-        thread.hurry(1)
-        thread.wait()
-        raise
-    if not _goes_on(end, run, options):
-        thread.request_stop(_reason(end))
     assert run.log is not None, "the engine was built before it was started"
-    with _plain_signals(_handlers(thread, run.log, partial(thread.call, run.log.reopen))):
+    reopen = partial(thread.call, run.log.reopen) if run.log.has_file else None
+    stays = _survives_hangup(run, options)
+    # The console's own handlers lie over these and give way to them: no signal ever finds a default action.
+    with _plain_signals(_handlers_beside(thread, reopen, stays)):
+        try:
+            end = _show(console, thread, replace(options, reopen=reopen))
+        except BaseException:
+            thread.hurry(1)
+            thread.wait()
+            raise
+        if not _goes_on(end, stays):
+            thread.request_stop(_reason(end))
         return thread.result()
 
 
@@ -126,15 +130,32 @@ def _show(console: Console, thread: EngineThread, options: ConsoleOptions) -> Co
         end = console.show(LiveSource(thread), options)
     finally:
         sys.setswitchinterval(before)
+    _let_go_of_terminal()
     thread.emit(ConsoleDetached(reason=_reason(end), detail=end.detail))
     return end
 
 
-def _goes_on(end: ConsoleEnd, run: EngineRun, options: ConsoleOptions) -> bool:
+def _survives_hangup(run: EngineRun, options: ConsoleOptions) -> bool:
+    default = "exit" if run.options.control is None else "headless"
+    return (options.on_hangup or default) == "headless"
+
+
+def _let_go_of_terminal() -> None:
+    """Have what was written to a terminal that is gone go nowhere: each write to it would be an error."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in range(3):
+        try:
+            os.get_terminal_size(descriptor)
+        except OSError as error:
+            if error.errno == errno.EIO:
+                os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+
+
+def _goes_on(end: ConsoleEnd, survives_hangup: bool) -> bool:
     """Whether the engine outlives its console."""
     if end.kind is EndKind.LOST:
-        default = "exit" if run.options.control is None else "headless"
-        return (options.on_hangup or default) == "headless"
+        return survives_hangup
     if end.kind is EndKind.FAILED:
         print(f"the console failed, rtun goes on without it: {_last_line(end.detail)}", file=sys.stderr)
     elif end.kind is EndKind.DETACHED:
@@ -179,6 +200,25 @@ def _handlers(
     elif hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
         table[hangup] = partial(_end, engine, hangup)
     return table
+
+
+def _handlers_beside(
+    thread: EngineThread, reopen: Callable[[], object] | None, survives_hangup: bool
+) -> dict[signal.Signals, Callable[[], object]]:
+    """The same beside a console. A shell sends SIGHUP after the terminal went: that never hurries an end."""
+    table: dict[signal.Signals, Callable[[], object]] = {
+        signum: partial(_end, thread, signum) for signum in (signal.SIGTERM, signal.SIGINT)
+    }
+    hangup = getattr(signal, "SIGHUP", None)
+    if hangup is None or (reopen is None and signal.getsignal(hangup) is signal.SIG_IGN):
+        return table
+    ends = partial(thread.request_stop, hangup.name)
+    table[hangup] = reopen or (_nothing if survives_hangup else ends)
+    return table
+
+
+def _nothing() -> None:
+    """For a signal that is to have no effect, and is not to be ignored by what this process starts."""
 
 
 @contextmanager

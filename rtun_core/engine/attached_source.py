@@ -34,6 +34,7 @@ from rtun_core.events import Stamped
 from rtun_core.net.tasks import TaskOwner
 from rtun_core.view.filter_text import FilterError
 from rtun_core.view.history import STEP, HistoryPicture
+from rtun_core.view.history_packed import unpack_history
 from rtun_core.view.history_tail import joined
 from rtun_core.view.page import Page, ViewSpec
 
@@ -244,7 +245,7 @@ class AttachedSource:
             if stamped is not None:
                 self._inbox.put(stamped)
         if message.history is not None:
-            self._history = joined(self._history, HistoryPicture.from_wire(message.history))
+            self._history = joined(self._history, unpack_history(message.history))
             if self._picture is not None:
                 self._picture = replace(self._picture, history=self._history)
         if message.answer is not None:

@@ -1,4 +1,4 @@
-"""Events that came over a link and wait for somebody to look."""
+"""Events that wait for somebody to look, or for a link to be clear."""
 
 from __future__ import annotations
 
@@ -30,12 +30,19 @@ class EventInbox:
             self._skipped += lost.skipped if isinstance(lost, BusLagged) else 1
         self._events.append(stamped)
 
-    def drain(self) -> list[Stamped]:
-        """Everything unread, oldest first; a `BusLagged` leads when something is missing."""
-        events, skipped = list(self._events), self._skipped
-        self._events.clear()
-        self._skipped = 0
+    def drain(self, limit: int | None = None) -> list[Stamped]:
+        """What is unread, oldest first, at most `limit` (from 2 on) of it.
+
+        A `BusLagged` leads when something is missing.
+        """
+        events: list[Stamped] = []
+        skipped, self._skipped = self._skipped, 0
         if skipped:
-            first = events[0]
-            events.insert(0, Stamped(first.seq - 1, first.ts, first.mono, BusLagged(skipped=skipped)))
+            first = self._events[0]
+            events.append(Stamped(first.seq - 1, first.ts, first.mono, BusLagged(skipped=skipped)))
+        while self._events and (limit is None or len(events) < limit):
+            events.append(self._events.popleft())
         return events
+
+    def __len__(self) -> int:
+        return len(self._events)

@@ -150,8 +150,8 @@ def _renumbered(
     if old == new or not len(places):
         return places
     index = {name: place for place, name in reversed(list(enumerate(new)))}
-    renumbered: NDArray[Any] = np.array([index.get(name, 0) for name in old], "<i4")
-    return renumbered[places]
+    renumbered: NDArray[Any] = np.array([index.get(name, 0) for name in old], "<i4").take(places)
+    return renumbered
 
 
 def _drift(

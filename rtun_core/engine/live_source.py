@@ -12,7 +12,7 @@ from rtun_core.commands import Command, CommandResult
 from rtun_core.engine.engine_thread import EngineThread
 from rtun_core.engine.source import Picture, SourceStatus
 from rtun_core.errors import CommandRefused, RtunError
-from rtun_core.events import Stamped
+from rtun_core.events import Notice, Stamped
 from rtun_core.model import Snapshot
 from rtun_core.view.columns import TableId
 from rtun_core.view.page import Page, ViewSpec
@@ -101,13 +101,20 @@ class LiveSource:
         """Tell the engine, which serves the metrics, how many frames the terminal did not take."""
         self._thread.call(setattr, self._engine, "console_frames_dropped", total)
 
+    def note(self, text: str) -> None:
+        """Put what a library printed into the log of the engine. From any thread."""
+        self._thread.emit(Notice(topic="output", message=f"output: {text}"))
+
     async def close(self) -> None:
         """Stop receiving events."""
         self._thread.call(self._thread.events.close)
 
     def _ask(self) -> None:
-        if not self._asked:
-            self._asked = self._thread.call(self._publish)
+        if self._asked:
+            return
+        self._asked = True  # before the call: the other thread may be done with it before it returns
+        if not self._thread.call(self._publish):
+            self._asked = False
 
     def _publish(self) -> None:
         """On the engine's loop: one reference is swapped in, which is all that the threads share."""

@@ -72,10 +72,11 @@ class RecordingWriter:
         self._lock = _claim(path)
         try:
             self._db = _open(path, new=os.fstat(self._lock).st_size == 0)
+            with self._writing():
+                self._next = self._number("SELECT coalesce(max(id), 0) + 1 FROM picture")
         except BaseException:
             os.close(self._lock)
             raise
-        self._next = self._number("SELECT coalesce(max(id), 0) + 1 FROM picture")
         self._before: FlowRows | None = None  # None: the next picture is a key frame
         self._key, self._key_ts, self._key_raw = 0, 0.0, b""
 

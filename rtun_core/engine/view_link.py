@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 
 import aiohttp
@@ -13,6 +14,7 @@ from rtun_core.engine.view_messages import MAX_MESSAGE, ViewMessage, ViewRequest
 from rtun_core.errors import RemoteProtocolError, RtunError
 
 OPEN_LIMIT = 5.0  # seconds until the engine has said hello
+CLOSE_LIMIT = 0.5  # seconds that the engine may take to part
 HEARTBEAT = 10.0  # seconds between two pings; half as long without an answer is the end of the link
 
 _URL = "http://rtun/view"
@@ -39,6 +41,7 @@ class ViewLink:
         http = aiohttp.ClientSession(
             connector=aiohttp.UnixConnector(str(path)), timeout=aiohttp.ClientTimeout(total=None)
         )
+        socket = None
         try:
             async with asyncio.timeout(OPEN_LIMIT):
                 socket = await http.ws_connect(_URL, max_msg_size=MAX_MESSAGE, heartbeat=HEARTBEAT)
@@ -47,7 +50,7 @@ class ViewLink:
                 raise RemoteProtocolError("it does not say hello", reason="view")
             check_hello(hello)
         except BaseException as error:
-            await http.close()
+            await _close(http, socket)
             raise _sentence(path, error) from None
         return cls(http, socket, hello)
 
@@ -64,8 +67,7 @@ class ViewLink:
 
     async def close(self) -> None:
         """Part."""
-        await self._socket.close()
-        await self._http.close()
+        await _close(self._http, self._socket)
 
 
 async def _next(socket: aiohttp.ClientWebSocketResponse) -> ViewMessage:
@@ -79,6 +81,14 @@ async def _next(socket: aiohttp.ClientWebSocketResponse) -> ViewMessage:
             raise RemoteProtocolError(f"a frame cannot be read: {message.data}", reason="view")
         case _:
             raise RtunError("the link to the engine broke")
+
+
+async def _close(http: aiohttp.ClientSession, socket: aiohttp.ClientWebSocketResponse | None) -> None:
+    if socket is not None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_LIMIT):
+                await socket.close()
+    await http.close()
 
 
 def _sentence(path: Path, error: BaseException) -> BaseException:

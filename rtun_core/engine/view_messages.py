@@ -5,7 +5,7 @@ that it knows, and says at any time what it looks at: `look` (a spec a table), `
 leaves out stays as it is. The engine then sends, in this order and each only when there is something:
 
     {"events": [...]}    as `rtun events` prints them, oldest first
-    {"history": {...}}   the newest samples; the first time all of them
+    {"history": {...}}   the newest samples, the first time all of them, as `PackedHistory`
     {"answer": {...}}    the page that `ask` asked for, once
     {"error": {...}}     a spec that cannot be read; the last good one of that table stays in force
     {"picture": {...}}   the snapshot without its flows, and the pages
@@ -27,6 +27,7 @@ from rtun_core.events import Stamped, event_fields
 from rtun_core.model import AgentView, FlowView, RuleView, Snapshot, TunnelView
 from rtun_core.view.columns import TableId
 from rtun_core.view.history import HistoryPicture
+from rtun_core.view.history_packed import PackedHistory, pack_history
 from rtun_core.view.page import MAX_LIMIT, Page, ViewSpec
 
 FASTEST: Final = 0.1  # seconds between two pictures
@@ -114,7 +115,7 @@ class ViewMessage(msgspec.Struct, frozen=True, kw_only=True):
 
     hello: Hello | None = None
     events: Annotated[tuple[msgspec.Raw, ...], msgspec.Meta(max_length=MAX_EVENTS)] = ()
-    history: Any = None
+    history: PackedHistory | None = None
     answer: AnswerMessage | None = None
     error: SpecError | None = None
     picture: PictureMessage | None = None
@@ -150,7 +151,7 @@ def events_message(events: Sequence[Stamped]) -> str:
 
 def history_message(history: HistoryPicture) -> str:
     """Samples."""
-    return _write("history", history.to_wire())
+    return _write("history", pack_history(history))
 
 
 def error_message(error: SpecError) -> str:

@@ -95,7 +95,6 @@ class ViewSession:
         self._since = engine.bus.seq
         self._begun = asyncio.Event()
         self._wake = asyncio.Event()
-        self._told_all = asyncio.Event()
         self._pong = asyncio.Event()
         self._pings = 0
 
@@ -172,17 +171,13 @@ class ViewSession:
             self._pong.set()
 
     async def _collect(self, subscription: Subscription) -> None:
-        """Events, from the bus to the viewer's account; no more are fetched than were told."""
+        """Events, from the bus to the viewer's account."""
         await self._begun.wait()
         # What came since this session began is in the history, too.
         subscription.drain()
-        events = self._engine.bus.after(self._since)
-        while events or not subscription.closed:
-            self._told_all.clear()
+        self._viewer.tell(self._engine.bus.after(self._since))
+        while events := await subscription.get():
             self._viewer.tell(events)
-            if events:
-                await self._told_all.wait()
-            events = await subscription.get()
         self.over = True
         self._pong.set()
         self._wake.set()
@@ -195,8 +190,6 @@ class ViewSession:
             await self._due()
             async with self._budget:
                 messages = self._viewer.messages(asyncio.get_running_loop().time())
-            if not self._viewer.backlog:
-                self._told_all.set()
             if messages:
                 await self._deliver(messages)
             if self.over and not self._viewer.backlog:

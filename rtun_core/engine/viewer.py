@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
+from rtun_core.engine.event_inbox import EventInbox
 from rtun_core.engine.view_messages import (
     MAX_EVENTS,
     Ask,
@@ -49,7 +49,7 @@ class Viewer:
         self._turn = 0
         self._changed = False
         self._asks: list[Ask] = []
-        self._events: deque[Stamped] = deque()
+        self._events = EventInbox()
         self._snapshot: Snapshot | None = None
         self._holds = False
         self._held: Snapshot | None = None
@@ -67,8 +67,9 @@ class Viewer:
         return len(self._events)
 
     def tell(self, events: Iterable[Stamped]) -> None:
-        """Owe it these events."""
-        self._events.extend(events)
+        """Owe it these events; when it is owed too many, the oldest are lost and it is told how many."""
+        for stamped in events:
+            self._events.put(stamped)
 
     def take(self, request: ViewRequest) -> None:
         """What it wants from now on. Raises RemoteProtocolError when it asks for too much at once."""
@@ -104,8 +105,7 @@ class Viewer:
 
     def _next_events(self) -> Iterator[str]:
         if self._events:
-            count = min(MAX_EVENTS, len(self._events))
-            yield events_message([self._events.popleft() for _ in range(count)])
+            yield events_message(self._events.drain(MAX_EVENTS))
 
     def _next_samples(self) -> Iterator[str]:
         history = self._history()

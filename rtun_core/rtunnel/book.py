@@ -15,6 +15,7 @@ from rtun_core.events import (
     AgentSeen,
     FlowClosed,
     FlowOpened,
+    RuleChanged,
     TunnelClosed,
     TunnelDegraded,
     TunnelOpening,
@@ -66,6 +67,7 @@ class Book:
     ) -> None:
         self.role = role
         self.live: dict[TunnelId, Carrier] = {}
+        self.linked: set[Carrier] = set()  # those with a WebSocket, ended ones too
         self.peers: dict[AgentId, Peer] = {}
         self.drops: Counter[str] = Counter()
         self._faults: Counter[str] = Counter()
@@ -107,6 +109,7 @@ class Book:
     def attached(self, carrier: Carrier) -> None:
         """Told by a carrier."""
         names, link = carrier.names, carrier.link
+        self.linked.add(carrier)
         if names.tunnel not in self.live or link is None:
             return
         self.see(self.peers[names.agent])
@@ -128,6 +131,7 @@ class Book:
 
     def detached(self, carrier: Carrier, reason: str) -> None:
         """Told by a carrier."""
+        self.linked.discard(carrier)
         if carrier.session.end is None:
             self._bus.emit(TunnelDegraded(tunnel=carrier.names.tunnel, reason=reason))
 
@@ -153,6 +157,10 @@ class Book:
         )
         self._leave(self.peers[names.agent])
         self._on_finished(carrier)
+
+    def rule_changed(self, state: str) -> None:
+        """The rule was paused or resumed."""
+        self._bus.emit(RuleChanged(rule=RULE, state=state))
 
     # ---- peers --------------------------------------------------------------------------------------
 

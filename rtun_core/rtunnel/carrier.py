@@ -177,6 +177,13 @@ class Carrier:
         if self.link is not None:
             self.link.abort()
 
+    def drop(self) -> None:
+        """Let go of both connections at once: the service ends."""
+        self._cancel_timer()
+        self.cut()
+        if self.tcp is not None:
+            self.tcp.abort()
+
     async def probe(self, timeout: float) -> float:
         """Measure one round trip on the WebSocket, in seconds. Raises TimeoutError."""
         if self._probe is None:
@@ -245,12 +252,13 @@ class Carrier:
             if self.link is not link:
                 return "replaced"
             kind = message.type
+            link.heard_at = monotonic()
             if kind is _BINARY:
                 self._take(link, message.data)
             elif kind is _TEXT:
                 self._take(link, message.data.encode())
             elif kind is _PING:
-                self.session.heard(monotonic())
+                self.session.heard(link.heard_at)
                 link.answer(bytes(message.data))
             elif kind is _PONG:
                 self._on_pong(bytes(message.data))
@@ -260,7 +268,7 @@ class Carrier:
     def _take(self, link: Link, message: bytes) -> None:
         link.spoke = True
         try:
-            self.session.receive(message, monotonic())
+            self.session.receive(message, link.heard_at)
         except RemoteProtocolError as error:
             self._watcher.fault(error.reason)
         if not self._turn_due:
@@ -276,7 +284,7 @@ class Carrier:
         self._schedule()
 
     def _loss(self, message: aiohttp.WSMessage) -> str:
-        """Why the WebSocket is gone. A peer that breaks its framing would do so again: that ends the session."""
+        """Why the WebSocket is gone. A peer that breaks its framing has ended the session with that."""
         if message.type is aiohttp.WSMsgType.ERROR and isinstance(message.data, aiohttp.WebSocketError):
             reason = "oversize" if message.data.code == aiohttp.WSCloseCode.MESSAGE_TOO_BIG else "framing"
             self._watcher.fault(reason)

@@ -4,7 +4,7 @@ The original knows one, the id of the session, and skips the others. So these ar
 the other end has shown that it knows them:
 
     X-Rtun-Half-Close: 1    asked for by the client, repeated by the server that agrees
-    X-Rtun-Resume: 1        the client had this session open before; a server that does not know it answers 410
+    X-Rtun-Resume: 1        the client had this session open; a server that does not know it answers 410
     X-Rtun-Token: HEX       proof of a shared token, for this session id only
 """
 

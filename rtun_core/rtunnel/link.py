@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
+from time import monotonic
 from typing import Final
 
 import aiohttp
@@ -12,7 +14,7 @@ import aiohttp
 from rtun_core.net.ws_transport import WebSocket
 
 CLOSE_TIMEOUT: Final = 1.0
-"""Seconds that the peer has for its part of a close; the original never does it (rtunnel spec 15, rule 15)."""
+"""Seconds that the peer has for its part of a close; the original never does it (rtunnel spec 15)."""
 _FLUSH_TIME = 5.0
 _MAX_PONGS = 16
 
@@ -29,10 +31,12 @@ class Link:
 
     __slots__ = (
         "_dirty",
+        "_on_abort",
         "_pongs",
         "_waiter",
         "busy",
         "closing",
+        "heard_at",
         "local",
         "remote",
         "socket",
@@ -41,18 +45,26 @@ class Link:
     )
 
     def __init__(
-        self, socket: WebSocket, transport: asyncio.Transport, *, local: str = "", remote: str = ""
+        self,
+        socket: WebSocket,
+        transport: asyncio.Transport,
+        *,
+        local: str,
+        remote: str,
+        on_abort: Callable[[], None] | None = None,
     ) -> None:
         self.socket = socket
         self.transport = transport
         self.local = local
         self.remote = remote
         self.spoke = False
+        self.heard_at = monotonic()
         self.busy = False
         self.closing = False
         self._dirty = True
         self._waiter: asyncio.Future[None] | None = None
         self._pongs: deque[bytes] | None = None
+        self._on_abort = on_abort
 
     def wake(self) -> None:
         """There may be something to send."""
@@ -84,17 +96,15 @@ class Link:
     def abort(self) -> None:
         """Drop the connection; whoever waits for it notices."""
         self.transport.abort()
+        if self._on_abort is not None:
+            self._on_abort()
 
     async def close(self) -> None:
         """Say goodbye, wait a moment for the answer, and let the rest be flushed in bounded time."""
         self.closing = True
-        try:
+        with suppress(TimeoutError, *SEND_ERRORS):
             async with asyncio.timeout(CLOSE_TIMEOUT + 0.5):
-                with suppress(*SEND_ERRORS):
-                    await self.socket.close()
-        except TimeoutError:
-            self.transport.close()
-        if self.transport.get_write_buffer_size():
+                await self.socket.close()
+        self.transport.close()
+        if self.socket.close_code in (None, aiohttp.WSCloseCode.ABNORMAL_CLOSURE):
             asyncio.get_running_loop().call_later(_FLUSH_TIME, self.transport.abort)
-        else:
-            self.transport.close()

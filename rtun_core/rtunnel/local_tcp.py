@@ -7,6 +7,8 @@ import socket
 import struct
 from typing import Final, Protocol, cast
 
+from rtun_core.net.sockaddr import SocketAddress
+
 READ_SIZE: Final = 262_144
 _PAUSE_BELOW = 32_768
 _RESUME_FROM = 131_072
@@ -43,10 +45,10 @@ class LocalTcp(asyncio.BufferedProtocol):
     Memory beyond the user's: what the transport has not written yet, `_WRITE_HIGH` and one write at most.
     """
 
-    def __init__(self, user: TcpUser) -> None:
+    def __init__(self, user: TcpUser | None) -> None:
         self.writable = False
         self.closing = False
-        self._user: TcpUser | None = user
+        self._user = user
         self._transport: asyncio.Transport | None = None
         self._paused = False
         self._got_eof = False
@@ -59,6 +61,17 @@ class LocalTcp(asyncio.BufferedProtocol):
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=_WRITE_HIGH)
         self.writable = True
+
+    def work_for(self, user: TcpUser) -> None:
+        """Take the user that was not known when the connection came in; before anything is read."""
+        self._user = user
+
+    def peer_name(self) -> SocketAddress | None:
+        """The application's address, None if it is gone already."""
+        name: SocketAddress | None = None
+        if self._transport is not None:
+            name = self._transport.get_extra_info("peername")
+        return name
 
     # From the application.
 

@@ -8,11 +8,10 @@ from typing import Final
 
 import numpy as np
 
-from rtun_core.flow_rows import ADDRESS_SIZE, FLOW_STATES, FlowRows, flow_states, pack_source
+from rtun_core.flow_rows import ADDRESS_SIZE, FlowRows, flow_states, pack_source
 from rtun_core.model import (
     AgentState,
     AgentView,
-    FlowState,
     RuleState,
     RuleView,
     ServiceSnapshot,
@@ -155,7 +154,7 @@ def _tunnel(carrier: Carrier, traffic: Traffic, now: float) -> TunnelView:
         remote=link.remote if link is not None else "",
         codec=codec_name(carrier),
         rtt_ms=None if session.srtt is None else session.srtt * 1e3,
-        quiet_s=session.quiet(now),
+        quiet_s=0.0 if link is None else max(0.0, now - link.heard_at),
         flows=1,
         traffic=traffic,
         reason=_reason(carrier),

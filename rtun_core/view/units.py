@@ -80,7 +80,7 @@ def share_text(share: float | None) -> str:
     if share is None or math.isnan(share):
         return UNKNOWN
     percent = share * 100
-    decimals = 2 if 0 < percent < 0.095 else 1 if percent < 99.95 else 0
+    decimals = 2 if 0.005 <= percent < 0.095 else 1 if percent < 99.95 else 0
     return f"{percent:.{decimals}f}%"
 
 

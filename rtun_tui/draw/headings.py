@@ -33,6 +33,13 @@ def short_heading(pane: str, state: TableState | None = None) -> str:
     return heading(pane, state).replace(" of ", "/")
 
 
+def places(state: TableState) -> str:
+    """`1-25 of 1,276`: which rows are in sight; empty when all are."""
+    if state.shown <= state.height:
+        return ""
+    return f"{state.top + 1:,}-{min(state.top + state.height, state.shown):,} of {state.shown:,}"
+
+
 def sort_text(state: TableState, *, ascii: bool = False) -> str:
     """`by dn v`; empty without an order."""
     if not state.sort:

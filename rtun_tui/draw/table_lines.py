@@ -13,6 +13,7 @@ from textual.strip import Strip
 from rtun_core.view.page import Sort
 from rtun_core.view.units import Look
 from rtun_tui.draw.frame import Brush, bottom_line, rule_line, top_line, with_sides
+from rtun_tui.draw.headings import places
 from rtun_tui.draw.table import (
     Layout,
     RowCells,
@@ -145,10 +146,9 @@ class TableLines:
 
     def _lower_edge(self) -> Edge:
         """How many columns have no room, and which rows these are."""
-        hidden, shown, top = self.hidden, self.state.shown, self.state.top
+        hidden = self.hidden
         columns = f"{hidden} more column{'s' if hidden > 1 else ''}" if hidden else ""
-        places = f"{top + 1:,}-{min(top + self.rows, shown):,} of {shown:,}" if shown > self.rows else ""
-        return Edge(columns, places)
+        return Edge(columns, places(self.state))
 
     def _inner(self, line: Titles | Row | Blank, brush: Brush) -> Strip:
         """A line without the frame."""

@@ -260,7 +260,7 @@ def _unit(look: Look) -> str:
 
 def _peaks(traffic: Traffic, look: Look) -> str:
     up, down = (rate_text(_bytes(highest(values), look), look) for values in (traffic.up, traffic.down))
-    return f"peak up {up} dn {down}"
+    return f"peak {up} / {down}"
 
 
 def _ago(seconds: float) -> str:

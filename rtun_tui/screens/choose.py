@@ -54,7 +54,8 @@ class Choose(ModalScreen[str | None]):
 
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
         """Let the user see what it would be like."""
-        if self._on_look is not None:
+        passed = event.option_index != event.option_list.highlighted  # on the way to the first one
+        if self._on_look is not None and not passed:
             self._on_look(self._options[event.option_index][0])
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:

@@ -14,6 +14,12 @@ from textual.widgets.option_list import Option
 from rtun_core.view.columns import COLUMNS, TableId, column_named
 
 
+class Columns(OptionList):
+    """Enter is for the whole list; a click, like space, for the line."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "screen.accept", "use them", show=False)]
+
+
 class ChooseColumns(ModalScreen[tuple[str, ...] | None]):
     """Dismisses with the ids of the columns to show, in order; the shown ones stand first."""
 
@@ -23,7 +29,6 @@ class ChooseColumns(ModalScreen[tuple[str, ...] | None]):
         Binding("K,shift+up", "shift(-1)", "earlier", show=False),
         Binding("J,shift+down", "shift(1)", "later", show=False),
         Binding("d", "default", "as at first", show=False),
-        Binding("enter", "accept", "use them", show=False, priority=True),
         Binding("escape,q", "cancel", "cancel", show=False),
         Binding("j", "move(1)", "down", show=False),
         Binding("k", "move(-1)", "up", show=False),
@@ -40,12 +45,16 @@ class ChooseColumns(ModalScreen[tuple[str, ...] | None]):
         with Vertical(id="dialog") as dialog:
             dialog.border_title = f"Columns of {self._table}"
             dialog.border_subtitle = "space shows, J K move, d default, Enter uses"
-            yield OptionList(markup=False)
+            yield Columns(markup=False)
 
     def on_mount(self) -> None:
         """Begin at the first one."""
         self._list(0)
         self.query_one(OptionList).focus()
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        """A click on a line."""
+        self.action_flip()
 
     def action_flip(self) -> None:
         """Show or hide the column under the cursor."""

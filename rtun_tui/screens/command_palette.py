@@ -92,7 +92,7 @@ class CommandPalette(ModalScreen[str | None]):
     def _search(self, text: str) -> None:
         matcher = Matcher(text)
         scored = [
-            (matcher.match(f"{spelling} {about}") if text else 1.0, line, spelling, about)
+            (_score(matcher, line, f"{spelling} {about}") if text else 1.0, line, spelling, about)
             for line, spelling, about in self._entries
         ]
         if text:
@@ -105,3 +105,8 @@ class CommandPalette(ModalScreen[str | None]):
             for _, _, spelling, about in scored
         )
         options.highlighted = 0 if self._found else None
+
+
+def _score(matcher: Matcher, line: str, told: str) -> float:
+    """How well a command fits: its own words count more than what is told of it."""
+    return 2 * matcher.match(line) or matcher.match(told)

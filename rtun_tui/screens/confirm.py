@@ -15,6 +15,7 @@ from textual.widgets import Button, Input, Static
 
 from rtun_core.commands import spell
 from rtun_core.view.cells import visible
+from rtun_core.view.units import masked_text
 from rtun_tui.operations import Proposal
 from rtun_tui.palette import Palette
 
@@ -34,8 +35,10 @@ class Confirm(ModalScreen[bool]):
         Binding("left,right,h,l", "swap", "the other button", show=False),
     ]
 
-    def __init__(self, proposal: Proposal, palette: Palette) -> None:
+    def __init__(self, proposal: Proposal, palette: Palette, *, private: bool = False) -> None:
+        """`private`: parts of addresses are hidden here as everywhere."""
         super().__init__()
+        self._written = (lambda text: masked_text(visible(text))) if private else visible
         self._proposal = proposal
         self._palette = palette
 
@@ -44,7 +47,7 @@ class Confirm(ModalScreen[bool]):
         proposal = self._proposal
         with Vertical(id="dialog") as dialog:
             dialog.border_title = "Confirm"
-            yield Static(Text(visible(proposal.question), style="bold"), id="question")
+            yield Static(Text(self._written(proposal.question), style="bold"), id="question")
             yield Static(self._facts(), id="facts")
             if proposal.typed:
                 why = f"Many flows are affected: type {proposal.typed} to go on."
@@ -52,7 +55,7 @@ class Confirm(ModalScreen[bool]):
                 yield Input(id="typed", compact=True)
             with Horizontal(id="buttons"):
                 yield Button("Cancel", id="cancel", compact=True)
-                verb = Content(visible(proposal.verb))
+                verb = Content(self._written(proposal.verb))
                 yield Button(verb, id="go", disabled=bool(proposal.typed), compact=True)
                 yield Static("enter / esc" if proposal.typed else "y / n", id="keys")
 
@@ -94,5 +97,5 @@ class Confirm(ModalScreen[bool]):
         wide = max(cell_len(name) for name, _ in rows) + 3
         muted = self._palette.style("muted")
         return Text("\n").join(
-            Text.assemble((name.ljust(wide), muted), visible(value)) for name, value in rows
+            Text.assemble((name.ljust(wide), muted), self._written(value)) for name, value in rows
         )

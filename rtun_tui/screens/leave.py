@@ -37,8 +37,8 @@ class Leave(ModalScreen[EndKind | None]):
             dialog.border_title = "Quit"
             yield Static(Text("Quit rtun?", style="bold"), id="question")
             yield Static(
-                f"{counted(self._flows, 'flow')} would end. Q closes only the console: rtun goes on without it, "
-                "and `rtun attach` shows it again if it runs with --control.",
+                f"{counted(self._flows, 'flow')} would end. Q closes only the console: rtun goes on without "
+                "it, and `rtun attach` shows it again if it runs with --control.",
                 id="facts",
             )
             with Horizontal(id="buttons"):

@@ -20,7 +20,7 @@ from rtun_core.events import Stamped
 from rtun_core.view.columns import TABLES, TableId
 from rtun_tui.arrange import Form, arrange, form_of
 from rtun_tui.desk import PANES, Desk
-from rtun_tui.draw.headings import heading, note, short_heading
+from rtun_tui.draw.headings import heading, note, places, short_heading
 from rtun_tui.drawn import Drawn
 from rtun_tui.key_actions import KEY_ACTIONS
 from rtun_tui.keymap import Keymap, display_key
@@ -44,6 +44,9 @@ EMPTY = {
     "flows": "no flows yet",
     "rules": "no rules",
 }
+
+# While a line is typed, keys are letters.
+TYPING = [("Enter", "use", True), ("Up", "older lines", True), ("Tab", "complete", True), ("Esc", "undo", True)]
 
 
 class Overview(Screen[None], inherit_bindings=False):
@@ -118,7 +121,20 @@ class Overview(Screen[None], inherit_bindings=False):
         """Take what happened."""
         if events:
             self.pane(EventList).add(events)
-            self._last_event = events[-1].event.text()
+        for each in events:
+            if each.event.severity >= self.desk.level:
+                self._last_event = each.event.text()
+
+    def say(self, text: str, role: str) -> None:
+        """One line to the user, above the keys; in their place while a line is typed there."""
+        if self.prompt.editing:
+            self.pane(KeyHints).message(text, role)
+        else:
+            self.prompt.message(text, role)
+
+    def hush(self) -> None:
+        """The keys again, where something was said in their place."""
+        self.pane(KeyHints).clear()
 
     def look_as(self, palette: Palette) -> None:
         """Colours, units and characters for every pane."""
@@ -141,7 +157,7 @@ class Overview(Screen[None], inherit_bindings=False):
 
     def _place(self) -> None:
         size = self.app.size
-        rows = {table: len(page.rows) for table, page in (self.picture.pages if self.picture else {}).items()}
+        rows = {table: page.shown for table, page in (self.picture.pages if self.picture else {}).items()}
         boxes = arrange(size.width, size.height, self.desk.wish(rows))
         framed = form_of(size.width, size.height) is Form.FULL
         for widget in self.children:
@@ -155,12 +171,15 @@ class Overview(Screen[None], inherit_bindings=False):
 
     def _titles(self) -> None:
         desk = self.desk
+        framed = form_of(*self.app.size) is Form.FULL
         for table in TABLES:
             widget = self.table(table)
-            widget.heading = heading(table, desk.tables[table])
+            widget.heading = heading(table, desk.tables[table]) if framed else ""  # else it is a tab
             widget.note = note(desk.tables[table], ascii=self._ascii)
         tabs = [Tab(pane, short_heading(pane, desk.tables.get(pane))) for pane in self._tab_panes()]  # type: ignore[call-overload]
-        self.pane(Tabs).show(tabs, desk.pane, note(desk.table, ascii=self._ascii))
+        self.pane(Tabs).show(tabs, desk.pane, places(desk.table) if desk.pane in TABLES else "")
+        if not self.prompt.editing:
+            self.hush()
         text = desk.table.filter
         self.prompt.idle(f"/ {text}{'' if desk.table.filter_on else '  (off)'}" if text else "")
         self.pane(KeyHints).show(self._hints())
@@ -185,11 +204,13 @@ class Overview(Screen[None], inherit_bindings=False):
             self.pane(Tiny).show(picture.snapshot, self._status.word, self._last_event)
 
     def _hints(self) -> list[tuple[str, str, bool]]:
-        """Key, word, whether it works, for the pane in front."""
+        """Key, word, whether it works, for the pane in front. The first and the last one stay the longest."""
+        if self.prompt.editing:
+            return TYPING
         pane = self.desk.pane
         return [
             (display_key(self.keymap.of(action.id)[0]), action.hint, self._works(action.id))
-            for action in KEY_ACTIONS
+            for action in sorted(KEY_ACTIONS, key=lambda action: action.id != "app.help")
             if action.hint and pane in action.panes and self.keymap.of(action.id)
         ]
 

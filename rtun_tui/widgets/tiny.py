@@ -7,7 +7,7 @@ from textual.strip import Strip
 
 from rtun_core.model import AgentState, Snapshot, TunnelState
 from rtun_core.view.cells import visible
-from rtun_core.view.units import Look, count_text, rate_text
+from rtun_core.view.units import Look, count_text, masked_text, rate_text
 from rtun_tui.draw.frame import cut
 from rtun_tui.drawn import Drawn
 
@@ -42,5 +42,5 @@ def tiny_lines(snapshot: Snapshot, word: str, event: str, look: Look) -> tuple[s
     return (
         f"{word} {visible(agent)} t {up}/{len(snapshot.tunnels)} fl {count_text(flows)}",
         f"up {rate_text(snapshot.rates.up_bytes, look)} dn {rate_text(snapshot.rates.down_bytes, look)}",
-        visible(event),
+        masked_text(visible(event)) if look.private else visible(event),
     )

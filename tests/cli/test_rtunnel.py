@@ -1,4 +1,5 @@
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,19 @@ URL = "wss://gateway.example/a?b"
 
 
 @pytest.fixture
-def config(capsys, built):
+def tested(monkeypatch):
+    """The configs whose servers were asked for a sign of life, which all gave it."""
+    configs = []
+
+    async def answer(config):
+        configs.append(config)
+
+    monkeypatch.setattr(module, "_test", answer)
+    return configs
+
+
+@pytest.fixture
+def config(capsys, built, tested):
     """The config that a command line gives."""
 
     def call(*words):
@@ -220,6 +233,20 @@ def test_a_port_in_use_has_the_status_of_the_original(refused, monkeypatch):
 
     monkeypatch.setattr(module, "run_serve", fail)
     assert refused("22", "1", status=1) == "cannot listen"
+
+
+def test_a_server_that_is_not_there_is_noticed_at_the_start(refused, built):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    sentence = refused(f"ws://127.0.0.1:{port}/", "0", status=1)
+    assert sentence == f"cannot connect to ws://127.0.0.1:{port}: Connection refused"
+    assert built == []
+
+
+def test_a_server_that_is_there_is_asked_once(config, tested):
+    assert tested == [config(URL, "1")]
+    config("22", "1")
+    assert len(tested) == 1
 
 
 def test_it_is_a_program():

@@ -17,7 +17,7 @@ from rtun_core.model import (
 )
 
 
-def flow(number, count=0, source="127.0.0.1:5000"):
+def flow(number, count=0, source="127.0.0.1:5000", rate=0.0):
     return FlowView(
         id=f"{number:08x}",
         rule="r1",
@@ -28,6 +28,7 @@ def flow(number, count=0, source="127.0.0.1:5000"):
         opened_at=0.0,
         idle_s=0.4,
         down_bytes=count,
+        down_rate=rate,
         moves=2,
     )
 
@@ -181,3 +182,15 @@ def test_bytes(count, text):
 )
 def test_times(seconds, text):
     assert time_text(seconds) == text
+
+
+def test_flows_that_carry_now_come_first():
+    some = [flow(1, 500), flow(2, 10, rate=3.0), flow(3, 900), flow(4, 10, rate=7.0)]
+    assert [each.id for each in biggest(some)] == ["00000004", "00000002", "00000003", "00000001"]
+
+
+def test_a_snapshot_with_some_of_the_flows():
+    some = msgspec.structs.replace(snapshot(flows=[flow(1)] * 20), flows_total=1284)
+    text = status_text(some)
+    assert "1284 flows" in text
+    assert "20 of 1284 flows" in text

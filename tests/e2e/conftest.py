@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.consoles import Stage
 from tests.e2e.path_proxy import PathProxy
 from tests.e2e.processes import Fleet, fleets
 from tests.e2e.udp import EchoTarget
@@ -36,3 +37,19 @@ def network(fleet: Fleet) -> Iterator[PathProxy]:
     yield proxy
     fleet.close()
     proxy.close()
+
+
+@pytest.fixture(scope="module")
+def shared_stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """What consoles look at; for the tests of a module together."""
+    for fleet in fleets(tmp_path_factory.mktemp("stage")):
+        stage = Stage(fleet)
+        yield stage
+        stage.close()
+
+
+@pytest.fixture
+def stage(shared_stage: Stage) -> Iterator[Stage]:
+    """The same, whose consoles end with the test."""
+    yield shared_stage
+    shared_stage.close_consoles()

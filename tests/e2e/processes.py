@@ -31,7 +31,13 @@ Event = dict[str, Any]
 class Process:
     """One rtun process. `events` grows as it writes; `wait_for` waits for the next that fits."""
 
-    def __init__(self, *args: str, env: dict[str, str] | None = None, cwd: Path | None = None) -> None:
+    def __init__(
+        self,
+        *args: str,
+        env: dict[str, str] | None = None,
+        cwd: Path | None = None,
+        module: str = "rtun_core",
+    ) -> None:
         self.args = args
         self.control = Path(args[args.index("--control") + 1]) if "--control" in args else None
         self.events: list[Event] = []
@@ -39,7 +45,7 @@ class Process:
         self._changed = threading.Condition()
         self._seen = 0
         self._popen = subprocess.Popen(
-            [sys.executable, "-m", "rtun_core", *args],
+            [sys.executable, "-m", module, *args],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -143,16 +149,8 @@ class Process:
         return "\n".join([f"status {self.status}", *lines, "--- stderr", *self.log[-40:]])
 
     def _ask(self, method: str, path: str, body: bytes = b"") -> dict[str, Any]:
-        """One HTTP/1.0 exchange over the control socket, whatever its status."""
         assert self.control is not None, "started without --control"
-        head = f"{method} {path} HTTP/1.0\r\nHost: rtun\r\nContent-Length: {len(body)}\r\n\r\n"
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(30)
-            connection.connect(str(self.control))
-            connection.sendall(head.encode() + body)
-            answer = b"".join(iter(lambda: connection.recv(65536), b""))
-        parsed: dict[str, Any] = json.loads(answer.partition(b"\r\n\r\n")[2])
-        return parsed
+        return ask(self.control, method, path, body)
 
     def _drained(self) -> bool:
         return any(reader.is_alive() for reader in self._readers)
@@ -182,16 +180,19 @@ class Fleet:
         self.url = ""
         self.trust: tuple[str, ...] = ()  # how clients judge the server's certificate
 
-    def run(self, *args: str, env: dict[str, str] | None = None) -> Process:
+    def run(self, *args: str, env: dict[str, str] | None = None, module: str = "rtun_core") -> Process:
         """Start a long-running `rtun ARGS` with a control socket of its own."""
         control = self.folder / f"{len(self.processes)}.sock"
-        process = Process(*args, "--control", str(control), env=env)
+        process = Process(*args, "--control", str(control), env=env, module=module)
         self.processes.append(process)
         return process
 
     def server(self, scheme: str = "http", *args: str, port: int = 0) -> Process:
         """Start a signalling server and point the fleet at it; `scheme` is http, https or quic."""
-        certificate = self._certificate() if scheme != "http" else ()
+        certificate: tuple[str, ...] = ()
+        if scheme != "http":
+            cert, key = self.certificate()
+            certificate = ("--https-cert", cert, "--https-key", key)
         process = self.run(
             "agent", "listen", "--addr", f"127.0.0.1:{port}", "--secret", SECRET, "--bridge", "--json",
             *certificate, *args,
@@ -244,7 +245,8 @@ class Fleet:
         for process in self.processes:
             process.kill()
 
-    def _certificate(self) -> tuple[str, str, str, str]:
+    def certificate(self) -> tuple[str, str]:
+        """Files with a certificate for localhost and its key, made when first asked for."""
         from rtun_core.net.tls import self_signed
 
         cert, key = self.folder / "cert.pem", self.folder / "key.pem"
@@ -252,13 +254,25 @@ class Fleet:
             cert_pem, key_pem = self_signed(["localhost", "127.0.0.1"])
             cert.write_bytes(cert_pem)
             key.write_bytes(key_pem)
-        return "--https-cert", str(cert), "--https-key", str(key)
+        return str(cert), str(key)
 
 
 def rtun(*args: str, timeout: float = DEADLINE) -> subprocess.CompletedProcess[str]:
     """Run a short `rtun ARGS` to its end; output and status are in the result."""
     command = [sys.executable, "-m", "rtun_core", *args]
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=_environment(None))
+
+
+def ask(control: Path, method: str, path: str, body: bytes = b"") -> dict[str, Any]:
+    """One HTTP/1.0 exchange over a control socket, whatever its status."""
+    head = f"{method} {path} HTTP/1.0\r\nHost: rtun\r\nContent-Length: {len(body)}\r\n\r\n"
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(30)
+        connection.connect(str(control))
+        connection.sendall(head.encode() + body)
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    parsed: dict[str, Any] = json.loads(answer.partition(b"\r\n\r\n")[2])
+    return parsed
 
 
 def local_address(relay: Process, rule: int = 1) -> tuple[str, int]:

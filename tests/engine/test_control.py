@@ -5,6 +5,7 @@ import socket
 import stat
 
 import aiohttp
+import msgspec
 import pytest
 
 from rtun_core import __version__
@@ -12,6 +13,7 @@ from rtun_core.engine.control import MAX_CONNECTIONS, MAX_REQUEST, ControlServer
 from rtun_core.engine.paths import control_socket, runtime_dir
 from rtun_core.errors import BindError
 from rtun_core.events import Notice
+from rtun_core.flow_rows import FlowRows
 
 
 @pytest.fixture
@@ -44,6 +46,21 @@ async def test_hello(http, bus):
 async def test_snapshot(http):
     async with http.get("/snapshot") as response:
         assert (await response.json())["services"] == ["fake"]
+
+
+async def test_snapshot_with_the_biggest_flows_only(http, engine, flow):
+    [service] = engine._running
+    service.view = msgspec.structs.replace(
+        service.view, flows=FlowRows.of([flow(number, up=number) for number in range(600)])
+    )
+    async with http.get("/snapshot") as response:
+        whole = await response.json()
+    async with http.get("/snapshot", params={"flows": "2"}) as response:
+        some = await response.json()
+    assert (len(whole["flows"]), whole["flows_total"]) == (600, None)
+    assert ([flow["up_bytes"] for flow in some["flows"]], some["flows_total"]) == ([599, 598], 600)
+    async with http.get("/snapshot", params={"flows": "many"}) as response:
+        assert response.status == 400
 
 
 async def test_events_from_history_then_live(http, bus):
@@ -100,6 +117,16 @@ async def test_command_done(http):
     want = {"ok": True, "text": "using beta", "data": {"name": "beta"}}
     assert await post(http, b'{"line": "agent use beta"}') == (200, want)
     assert await post(http, b'{"command": "agent.use", "name": "beta"}') == (200, want)
+
+
+async def test_on_whose_behalf(http, bus):
+    for who, query in (("ctl", ""), ("ctl", "?who=ctl"), ("attached", "?who=attached")):
+        async with http.post(f"/command{query}", data=b'{"line": "agent use beta"}') as response:
+            assert response.status == 200
+        assert bus.after(0)[-1].event.who == who
+    async with http.post("/command?who=root", data=b'{"line": "agent use beta"}') as response:
+        assert response.status == 400
+        assert (await response.json())["error"] == "who: 'root' is not accepted; accepted: ctl, attached"
 
 
 async def test_command_refused(http):

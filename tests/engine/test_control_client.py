@@ -1,10 +1,11 @@
 import json
 import socket
 
+import msgspec
 import pytest
 
 from rtun_core.commands import OpenTunnel, ProbeAgent, SwitchAgent
-from rtun_core.engine.control import ControlServer, listen
+from rtun_core.engine.control import MAX_REQUEST, ControlServer, listen
 from rtun_core.engine.control_client import ControlClient, decode_event, find_socket
 from rtun_core.engine.paths import control_socket, runtime_dir
 from rtun_core.errors import CommandRefused, RtunError
@@ -26,6 +27,24 @@ async def test_hello_and_snapshot(client, bus):
     assert (hello.services, hello.seq) == (("fake",), bus.seq)
     assert (await client.snapshot()).services == ("fake",)
     assert json.loads(await client.snapshot_bytes())["pid"] == hello.pid
+
+
+async def test_snapshot_with_some_flows(client, engine, flow):
+    [service] = engine._running
+    service.view = msgspec.structs.replace(service.view, flows=tuple(flow(number) for number in range(5)))
+    picture = await client.snapshot(flows=2)
+    assert (len(picture.flows), picture.flows_total) == (2, 5)
+    assert len((await client.snapshot()).flows) == 5
+
+
+async def test_a_command_that_is_too_long(client):
+    with pytest.raises(RtunError, match="the other rtun answered with 413"):
+        await client.command(SwitchAgent(name="x" * MAX_REQUEST))
+
+
+async def test_a_command_for_somebody(client, bus):
+    await client.command(SwitchAgent(name="beta"), who="attached")
+    assert bus.after(0)[-1].event.who == "attached"
 
 
 async def test_events_that_were(client, bus):

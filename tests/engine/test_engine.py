@@ -1,11 +1,13 @@
 import asyncio
 
+import msgspec
 import pytest
 
-from rtun_core.commands import PauseRule, ProbeAgent, Quit, SwitchAgent
+from rtun_core.commands import CloseFlow, CommandResult, PauseRule, ProbeAgent, Quit, SwitchAgent
 from rtun_core.engine.engine import Engine
 from rtun_core.errors import BindError, CommandRefused, NoAgentError
 from rtun_core.events import CommandDone, CommandWasRefused, Drops, EngineStopping, Faults, Notice
+from rtun_core.model import Rates, RuleState, RuleView, Traffic, TunnelState, TunnelView
 
 
 def last(subscription, kind):
@@ -208,4 +210,133 @@ async def test_the_tick_reports_by_itself(bus, fake, until, monkeypatch):
     service.drops = {"kernel": 1}
     await until(lambda: events.lag)
     assert last(events, Drops).counts == {"kernel": 1}
+    await engine.stop()
+
+
+def carrying(packets):
+    return Traffic(
+        up_packets=packets, up_bytes=100 * packets, down_packets=2 * packets, down_bytes=1000 * packets
+    )
+
+
+def views(packets):
+    """A rule and a tunnel that have carried that much."""
+    rule = RuleView(
+        id="r1", family="relay", listen="a", target="b", state=RuleState.ACTIVE, traffic=carrying(packets)
+    )
+    tunnel = TunnelView(
+        id="t1", rule="r1", agent=None, state=TunnelState.UP, kind="p2p", opened_at=0.0, rtt_ms=20.0
+    )
+    tunnel = msgspec.structs.replace(tunnel, traffic=carrying(packets))
+    return {"rules": (rule,), "tunnels": (tunnel,), "traffic": carrying(packets)}
+
+
+class Clock:
+    """Monotonic and wall clock at once."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+async def sampled(bus, service, seconds, *, packets=10):
+    """An engine that was sampled once a second while its service carried `packets` in each."""
+    clock = Clock()
+    engine = Engine([service], bus, wall=clock, mono=clock)
+    await engine.start()
+    for second in range(seconds):
+        service.view = msgspec.structs.replace(service.view, **views(packets * second))
+        engine._sample()
+        clock.now += 1.0
+    return engine
+
+
+async def test_rates_of_everything_of_rules_and_of_tunnels(bus, fake):
+    engine = await sampled(bus, fake(), 3)
+    expected = Rates(up_packets=10.0, up_bytes=1000.0, down_packets=20.0, down_bytes=10_000.0)
+    snapshot = engine.snapshot()
+    assert snapshot.rates == snapshot.rules[0].rates == snapshot.tunnels[0].rates == expected
+    await engine.stop()
+
+
+async def test_before_two_samples_there_are_no_rates(bus, fake):
+    engine = await sampled(bus, fake(), 1)
+    assert engine.snapshot().rates == engine.snapshot().tunnels[0].rates == Rates()
+    await engine.stop()
+
+
+async def test_looking_often_does_not_change_the_rates(bus, fake):
+    engine = await sampled(bus, fake(), 3)
+    first = engine.snapshot(fresh=True).rates
+    assert all(engine.snapshot(fresh=True).rates == first for _ in range(5))
+    await engine.stop()
+
+
+async def test_the_history_is_kept_whether_somebody_looks_or_not(bus, fake):
+    engine = await sampled(bus, fake(), 4)
+    history = engine.history
+    assert history.up.tolist() == [0.0, 1000.0, 1000.0, 1000.0]
+    assert history.down.tolist() == [0.0, 10_000.0, 10_000.0, 10_000.0]
+    assert history.tunnels["t1"].rtt.tolist() == [20.0] * 4
+    assert history.tunnels["t1"].up.tolist()[-1] == 1000.0
+    assert history.end == 1003.0
+    await engine.stop()
+
+
+async def test_a_sample_leaves_the_flows_alone(bus, fake, flow):
+    service = fake(flows=(flow(1),))
+    asked = []
+    take = service.snapshot
+    service.snapshot = lambda *, flows=True: asked.append(flows) or take(flows=flows)
+    engine = await sampled(bus, service, 2)
+    assert asked == [False, False]
+    assert len(engine.snapshot().flows) == 1
+    await engine.stop()
+
+
+async def test_an_engine_that_was_never_sampled_has_an_empty_history(bus, fake):
+    engine = Engine([fake()], bus)
+    assert len(engine.history.up) == 0
+    assert engine.history.tunnels == {}
+
+
+async def test_the_tick_samples_by_itself(bus, fake, until, monkeypatch):
+    monkeypatch.setattr("rtun_core.engine.engine.TICK", 0.001)
+    engine = Engine([fake()], bus)
+    await engine.start()
+    await until(lambda: len(engine.history.up))
+    await engine.stop()
+
+
+async def test_flows_can_be_named_by_a_filter(bus, fake, flow):
+    service = fake(flows=(flow(1, up=5000), flow(2)))
+    service.handles = lambda command: isinstance(command, CloseFlow)
+    taken = []
+
+    async def handle(command):
+        taken.append(command)
+        return CommandResult(text="closed")
+
+    service.handle = handle
+    engine = Engine([service], bus)
+    await engine.start()
+    await engine.execute(CloseFlow(flows=("up_total>1kB",)), "console")
+    assert taken == [CloseFlow(flows=("00000001",))]
+    with pytest.raises(CommandRefused, match="no flow passes"):
+        await engine.execute(CloseFlow(flows=("up_total>1GB",)), "console")
+    await engine.stop()
+
+
+async def test_faults_of_the_engine_itself_are_counted(bus, fake):
+    service = fake()
+    engine = Engine([service], bus)
+    await engine.start()
+    service.faults = {"view": 1, "token": 2}
+    for _ in range(3):
+        engine.count_fault("view")
+    engine.report_counters()
+    assert bus.after(0)[-1].event == Faults(counts={"view": 4, "token": 2})
+    assert engine.snapshot(fresh=True).faults == {"view": 3}
     await engine.stop()

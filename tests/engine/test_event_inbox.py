@@ -26,6 +26,16 @@ def test_what_nobody_fetches_is_counted():
     assert [each.seq for each in inbox.drain()] == [8]
 
 
+def test_bit_by_bit():
+    inbox = EventInbox(4)
+    for seq in range(1, 7):
+        inbox.put(stamped(seq))
+    assert len(inbox) == 4
+    assert [each.seq for each in inbox.drain(3)] == [2, 3, 4]
+    assert [each.seq for each in inbox.drain(3)] == [5, 6]
+    assert (inbox.drain(3), len(inbox)) == ([], 0)
+
+
 def test_a_lag_that_is_lost_still_counts():
     inbox = EventInbox(2)
     inbox.put(stamped(9, BusLagged(skipped=9)))

@@ -29,7 +29,8 @@ from rtun_core.engine.view_messages import (
 from rtun_core.errors import RemoteProtocolError
 from rtun_core.events import Notice, Stamped
 from rtun_core.view.columns import TABLES
-from rtun_core.view.history import History, HistoryPicture
+from rtun_core.view.history import History
+from rtun_core.view.history_packed import unpack_history
 from rtun_core.view.page import MAX_FILTER, Sort, ViewSpec
 from rtun_core.view.project import project
 
@@ -117,7 +118,7 @@ def test_other_messages_round_trip(engine):
     hello = hello_of(engine)
     assert read_message(hello_message(hello)).hello == hello
     history = read_message(history_message(History().picture())).history
-    assert HistoryPicture.from_wire(history).count == 0
+    assert unpack_history(history).count == 0
     error = SpecError(table="flows", text="what", column=3)
     assert read_message(error_message(error)).error == error
     assert read_message(answer_message(4, error)).answer.error == error

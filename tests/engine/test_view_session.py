@@ -3,6 +3,7 @@ import contextlib
 import json
 import os
 import time
+from functools import partial
 
 import aiohttp
 import pytest
@@ -33,6 +34,7 @@ class Looker:
 
     def __init__(self, link):
         self.link = link
+        self.hello = None
         self.pings = []
 
     async def say(self, text):
@@ -65,19 +67,27 @@ class Looker:
 
 
 @pytest.fixture
-async def looker(server):
-    """Make viewers; they have heard hello."""
-    sessions = []
+async def looker(server, looker_of):
+    """Make viewers of the one server."""
+    return partial(looker_of, server)
 
-    async def make(**options):
+
+@pytest.fixture
+async def looker_of():
+    """Make viewers; they have heard hello."""
+    sessions, lookers = [], []
+
+    async def make(server):
         connector = aiohttp.UnixConnector(str(server.path))
         sessions.append(aiohttp.ClientSession("http://rtun", connector=connector))
-        link = await sessions[-1].ws_connect("/view", autoping=False, **options)
-        looker = Looker(link)
-        looker.hello = await looker.hear("hello")
-        return looker
+        link = await sessions[-1].ws_connect("/view", autoping=False)
+        lookers.append(Looker(link))
+        lookers[-1].hello = await lookers[-1].hear("hello")
+        return lookers[-1]
 
     yield make
+    for one in lookers:
+        one.link._response.close()
     for session in sessions:
         await session.close()
 
@@ -143,23 +153,22 @@ async def test_a_slow_viewer_gets_one_picture_and_then_the_newest(looker, bus, e
     assert (await one.hear("picture", answer=False))["snapshot"]["ts"] >= before
 
 
-async def test_a_very_slow_viewer_is_told_what_it_missed(looker, bus, monkeypatch):
-    monkeypatch.setattr("rtun_core.engine.view_session.HISTORY", 16)
+async def test_a_very_slow_viewer_is_told_what_it_missed(looker, bus):
     one = await looker()
     await one.say(LOOK)
     await one.hear("picture", answer=False)
     begin = bus.seq
-    for number in range(500):
+    for number in range(6000):
         bus.emit(Notice(topic="t", message=str(number)))
         await asyncio.sleep(0)
     await one.link.pong(b"1")
     got = []
-    while not got or got[-1]["seq"] < begin + 500:
+    while not got or got[-1]["seq"] < begin + 6000:
         got += await one.hear("events")
     lags = [event["skipped"] for event in got if event["type"] == "bus.lagged"]
     notices = [event for event in got if event["type"] == "notice"]
     assert lags
-    assert sum(lags) + len(notices) == 500
+    assert sum(lags) + len(notices) == 6000
 
 
 async def test_all_of_the_ring_is_told_in_batches(looker, bus):
@@ -360,20 +369,3 @@ async def test_ten_thousand_flows_cost_the_loop_little(bus, tmp_path, looker_of)
     await engine.stop()
     bus.close()
     await server.stop()
-
-
-@pytest.fixture
-async def looker_of():
-    sessions = []
-
-    async def make(server):
-        sessions.append(
-            aiohttp.ClientSession("http://rtun", connector=aiohttp.UnixConnector(str(server.path)))
-        )
-        one = Looker(await sessions[-1].ws_connect("/view", autoping=False, max_msg_size=0))
-        await one.hear("hello")
-        return one
-
-    yield make
-    for session in sessions:
-        await session.close()

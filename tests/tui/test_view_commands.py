@@ -54,8 +54,6 @@ GOOD = {
     "view save": ("view save mine",),
     "view load": ("view load mine",),
     "view list": ("view list",),
-    "record start": ("record start", "record start /a/b"),
-    "record stop": ("record stop",),
     "goto": ("goto 12:30:00", "goto -5", "goto end"),
     "speed": ("speed 2",),
     "help": ("help", "help keys"),
@@ -81,8 +79,6 @@ BAD = {
     "view save": ("view save", "view save a b"),
     "view load": ("view load", "view load a b"),
     "view list": ("view list all",),
-    "record start": ("record start a b",),
-    "record stop": ("record stop now",),
     "goto": ("goto", "goto 1 2"),
     "speed": ("speed", "speed fast", "speed nan"),
     "help": ("help keys filter",),
@@ -90,6 +86,10 @@ BAD = {
     "quit": ("quit now",),
 }
 NAMES = [" ".join(command.words) for command in VIEW_COMMANDS]
+
+
+def test_no_command_is_left_out_here():
+    assert set(GOOD) == set(BAD) == set(NAMES)
 
 
 @pytest.mark.parametrize("command", VIEW_COMMANDS, ids=NAMES)
@@ -125,16 +125,16 @@ def test_no_line_is_too_strange(line):
     desk = Desk()
     try:
         assert isinstance(run_view_command(line, desk, Recorded()), str)
-    except UsageError as error:
-        assert str(error)
+    except UsageError:
+        return
 
 
 @given(st.sampled_from(NAMES), st.text(max_size=30))
 def test_no_rest_of_a_line_is_too_strange(name, rest):
     try:
-        run_view_command(f"{name} {rest}", Desk(), Recorded())
-    except UsageError as error:
-        assert str(error)
+        assert isinstance(run_view_command(f"{name} {rest}", Desk(), Recorded()), str)
+    except UsageError:
+        return
 
 
 def test_lines_are_bounded_and_quoted():
@@ -261,7 +261,7 @@ SELECTORS = {
     "@focus": lambda: ["00000001"],
     "@marked": lambda: ["00000001", "00000002"],
     "@shown": lambda: ["dn>1M"],
-    "@none": lambda: [],
+    "@none": list,
 }
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from rtun_core.model import Rates, Snapshot, TunnelState, TunnelView
-from rtun_core.view.history import SAMPLES, History, HistoryPicture
+from rtun_core.view.history import SAMPLES, History
 from rtun_core.view.history_tail import joined, newest
 
 
@@ -64,7 +64,7 @@ def test_instalments_add_up_to_the_whole(step):
     for picture in list(story(SAMPLES + 20))[step - 1 :: step]:
         tail = newest(picture, picture.count - known.count)
         assert len(tail.up) == min(step, picture.count)
-        known = joined(known, HistoryPicture.from_wire(newest(tail, step).to_wire()))
+        known = joined(known, newest(tail, step))
         same(known, picture)
 
 

@@ -50,7 +50,7 @@ def test_every_size_is_filled(count, brush, framed):
 def test_up_rises_and_down_hangs_where_it_is_narrow():
     lines = texts(history(), 60, 6)
     assert lines[0].startswith("┌─ Up and down  bit/s  5 min ─")
-    assert "peak up 40.0Mb dn 200Mb" in lines[0]
+    assert "peak 40.0Mb / 200Mb" in lines[0]
     assert lines[1].startswith("│ 200Mb ┤")
     assert lines[2].startswith("│up   0 ┤")
     assert lines[3].startswith("│    dn ┤")

@@ -1,0 +1,17 @@
+"""Processes that the fixture `process` starts; with stuck=True their service drains for ever."""
+
+TIME = 20  # seconds that a process may take
+
+
+def ready(child):
+    """Read standard error until the service listens."""
+    for line in child.stderr:
+        if "listening" in line:
+            return
+    raise AssertionError("the process ended before its service started")
+
+
+def end(child):
+    """Status, standard output and what is left of standard error."""
+    out, err = child.communicate(timeout=TIME)
+    return child.returncode, out, err

@@ -1,0 +1,85 @@
+"""The door to the console: the terminal is looked at, and broken files are told and no reason to stay away."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+from rtun_core.engine.paths import config_dir
+from rtun_core.errors import UsageError
+from rtun_tui.keymap import Keymap
+from rtun_tui.launch import check, read_configuration
+from rtun_tui.settings import Settings
+
+
+@pytest.fixture
+def directory():
+    config_dir().mkdir(parents=True)
+    return config_dir()
+
+
+def test_without_files_all_is_as_it_comes():
+    settings, keymap, warnings = read_configuration()
+    assert settings == Settings()
+    assert keymap == Keymap()
+    assert warnings == []
+
+
+def test_settings_and_keys_of_the_user_are_read(directory):
+    (directory / "config.toml").write_text("[console]\ninterval_hz = 2.0\n")
+    (directory / "keymap.toml").write_text('"time.pause" = "F"\n')
+    settings, keymap, warnings = read_configuration()
+    assert settings.interval_hz == 2.0
+    assert keymap.of("time.pause") == ("F",)
+    assert warnings == []
+
+
+def test_a_broken_file_costs_its_own_part_only(directory):
+    (directory / "config.toml").write_text("[console]\ninterval = 2\n")
+    (directory / "keymap.toml").write_text('"time.pause" = "F"\n')
+    settings, keymap, warnings = read_configuration()
+    assert settings == Settings()
+    assert keymap.of("time.pause") == ("F",)
+    (warning,) = warnings
+    assert "config.toml" in warning
+    assert "interval" in warning
+
+
+def test_two_broken_files_are_two_warnings(directory):
+    (directory / "config.toml").write_text("what?")
+    (directory / "keymap.toml").write_text('"no.such" = "F"\n')
+    settings, keymap, warnings = read_configuration()
+    assert (settings, keymap) == (Settings(), Keymap())
+    assert len(warnings) == 2
+    assert "no.such" in warnings[1]
+
+
+async def test_warnings_are_seen_in_the_console(console):
+    async with console(warnings=["config.toml: line 3: what is this?"]) as c:
+        assert c.said == "config.toml: line 3: what is this?"
+
+
+def test_without_a_terminal_the_console_is_refused(monkeypatch):
+    monkeypatch.setattr(sys, "__stdin__", io.StringIO())
+    with pytest.raises(UsageError, match="^--tui: "):
+        check()
+
+
+def test_a_dumb_terminal_is_refused(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+        def fileno(self):
+            return 0
+
+    monkeypatch.setattr(sys, "__stdin__", Terminal())
+    monkeypatch.setattr(sys, "__stderr__", Terminal())
+    monkeypatch.setattr("rtun_tui.terminal.in_foreground", lambda _: True)
+    monkeypatch.setenv("TERM", "dumb")
+    with pytest.raises(UsageError, match="dumb"):
+        check()
+    monkeypatch.setenv("TERM", "xterm-256color")
+    check()
