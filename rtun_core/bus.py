@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from rtun_core.events import BusLagged, Event, Stamped
 
@@ -47,6 +47,14 @@ class Subscription:
             self._skipped += 1
         self._queue.append(stamped)
         self._wake()
+
+    def preload(self, events: Iterable[Stamped]) -> None:
+        """Called by the bus only, before the first push. What history has lost already counts as skipped."""
+        for stamped in events:
+            if isinstance(stamped.event, BusLagged):
+                self._skipped += stamped.event.skipped
+            else:
+                self.push(stamped)
 
     def drain(self) -> list[Stamped]:
         """Everything unread, oldest first; a `BusLagged` leads when something is missing."""
@@ -114,8 +122,7 @@ class EventBus:
         """A new reader; with `since`, it first gets what history still holds after that sequence."""
         subscription = Subscription(self, max(1, capacity))
         if since is not None:
-            for stamped in self.after(since):
-                subscription.push(stamped)
+            subscription.preload(self.after(since))
         self._subscribers.append(subscription)
         return subscription
 

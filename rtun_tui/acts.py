@@ -25,7 +25,6 @@ from rtun_tui.view_commands import units_text
 from rtun_tui.widgets.detail import Detail
 from rtun_tui.widgets.event_list import EventList
 from rtun_tui.widgets.live_table import LiveTable
-from rtun_tui.widgets.prompt import COMMAND, FILTER
 
 if TYPE_CHECKING:
     from rtun_tui.app import ConsoleApp
@@ -80,7 +79,7 @@ class Acts:
             "pane.jump": self._jump,
             "look.detail": self._detail,
             "look.back": self._back,
-            "filter.edit": self._edit_filter,
+            "filter.edit": lambda: app.overview.type_line("filter.edit"),
             "filter.toggle": self._toggle_filter,
             "match.next": lambda: self._match(1),
             "match.previous": lambda: self._match(-1),
@@ -100,7 +99,7 @@ class Acts:
             "take.copy": self._copy,
             "take.copy-json": self._copy_json,
             "take.export": self._export,
-            "app.command": lambda: app.overview.prompt.edit(COMMAND),
+            "app.command": lambda: app.overview.type_line("app.command"),
             "app.palette": app.effects.palette,
             "app.help": lambda: app.push_screen(Help(app.keymap, app.desk.pane, app.palette)),
             "app.record": lambda: self._say(app.effects.toggle_record()),
@@ -214,12 +213,6 @@ class Acts:
             desk.focus("flows")
         else:
             self._app.say("there is nothing to go back from")
-
-    def _edit_filter(self) -> None:
-        desk = self._app.desk
-        events = self._app.overview.pane(EventList)
-        text = events.search if desk.pane == "events" else desk.table.filter
-        self._app.overview.prompt.edit(FILTER, text)
 
     def _toggle_filter(self) -> None:
         state = self._app.desk.table

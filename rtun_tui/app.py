@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,7 @@ from rtun_tui.screens.choose import Choose
 from rtun_tui.screens.confirm import Confirm
 from rtun_tui.screens.overview import Overview
 from rtun_tui.settings import Settings
+from rtun_tui.table_state import TableState
 from rtun_tui.theme_library import ThemeLibrary
 from rtun_tui.view_commands import (
     is_for_engine,
@@ -121,6 +122,7 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
         self.use_theme(self.theme_name)
         for warning in self._warnings:
             self.say(warning, "error")
+        self.source.watch(self._look_soon)
         await self.source.start()
         self.look()
         if not self.manner.still:
@@ -154,6 +156,9 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
             header.source, header.interval = self.source.title, self.governor.pause
             self.overview.show(picture, self.source.status)
 
+    def _look_soon(self) -> None:
+        self.call_later(self.look)
+
     def _picture(self) -> Picture | None:
         try:
             return self.source.look(self.desk.specs(self.overview.shown()))
@@ -166,6 +171,7 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
         # The time of this thread since the last beat is all that the console costs: drawing, too.
         spent = time.thread_time()
         self.governor.spent(spent - self._spent)
+        self.source.pace(self.governor.pause)
         self._spent = spent
         if self.source.status.word == "ENDED":
             self.close(EndKind.ENGINE_ENDED)
@@ -292,7 +298,7 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
 
     def refusal(self) -> str:
         """Why nothing can be changed here; empty when it can."""
-        return "the console is read-only" if self.manner.read_only else self.source.refusal
+        return self.source.refusal or ("the console is read-only" if self.manner.read_only else "")
 
     def works(self, action: str) -> bool:
         """Whether a key that acts could do so now; all others always can."""
@@ -307,12 +313,26 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
     def context(self, picture: Picture) -> Context:
         """What the user has chosen, of what is shown."""
         state = self.desk.table
+        marked = sorted(state.marks & self._shown_keys(state)) if state.marks else []
         return Context(
             snapshot=picture.snapshot,
             table=state.table,
             row=state.current(),
-            marked=tuple(sorted(state.marks)),
+            marked=tuple(marked),
+            hidden=len(state.marks) - len(marked),
         )
+
+    def _shown_keys(self, state: TableState) -> Set[str]:
+        """Keys of the rows that pass the filter: nothing that is hidden is acted on.
+
+        Where only the engine knows them all, those of the window, unless no filter hides anything.
+        """
+        spec = msgspec.structs.replace(state.spec(), marks=tuple(sorted(state.marks)))
+        keys = self.source.select(spec)
+        if keys is not None:
+            return set(keys)
+        rows = state.page.rows if state.page is not None else ()
+        return {row_key(state.table, row) for row in rows} if spec.filter else state.marks
 
     def _selectors(self) -> dict[str, Callable[[], Sequence[str]]]:
         state = self.desk.tables["flows"]
@@ -355,6 +375,7 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
 def new_desk(settings: Settings) -> Desk:
     """The desk as the settings want it."""
     desk = Desk(look=Look(bits=settings.bits, iec=settings.iec, private=settings.privacy))
+    desk.filters.update((name, view.filter) for name, view in settings.views.items())
     for table, columns in settings.columns.items():
         desk.tables[table].columns = columns
     return desk

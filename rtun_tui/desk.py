@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+import msgspec
+
 from rtun_core.events import Level
 from rtun_core.view.columns import COLUMNS, TABLES, TableId
 from rtun_core.view.page import Sort, ViewSpec
@@ -24,10 +26,10 @@ FIRST_SORT: Mapping[TableId, tuple[Sort, ...]] = {
 }
 
 
-def new_table(table: TableId) -> TableState:
+def new_table(table: TableId, names: Mapping[str, str]) -> TableState:
     """A table as it is first shown."""
     columns = tuple(column.id for column in COLUMNS[table] if column.shown)
-    return TableState(table=table, sort=FIRST_SORT[table], columns=columns)
+    return TableState(table=table, sort=FIRST_SORT[table], columns=columns, names=names)
 
 
 @dataclass(slots=True)
@@ -35,7 +37,8 @@ class Desk:
     """The arrangement. `pane` has the keyboard; `level` is the least level of events shown."""
 
     pane: str = "flows"
-    tables: dict[TableId, TableState] = field(default_factory=lambda: {t: new_table(t) for t in TABLES})
+    filters: dict[str, str] = field(default_factory=dict)  # of saved views, by name
+    tables: dict[TableId, TableState] = field(init=False)
     look: Look = field(default_factory=Look)
     zoom: bool = False
     detail: bool = False
@@ -43,6 +46,10 @@ class Desk:
     paused_at: float | None = None
     level: Level = Level.INFO
     last_table: TableId = "flows"
+
+    def __post_init__(self) -> None:
+        """Every table as it is first shown; they share the filters."""
+        self.tables = {table: new_table(table, self.filters) for table in TABLES}
 
     @property
     def table(self) -> TableState:
@@ -95,4 +102,4 @@ class Desk:
 
 def replace_window(spec: ViewSpec) -> ViewSpec:
     """The same question with the smallest window: its answer counts the rows and knows the cursor's."""
-    return ViewSpec(table=spec.table, filter=spec.filter, marks=spec.marks, follow=spec.follow, limit=1)
+    return msgspec.structs.replace(spec, sort=(), offset=0, limit=1)

@@ -13,8 +13,9 @@ import msgspec
 from rtun_core.cli.console import EndKind
 from rtun_core.commands import StartRecording, StopRecording
 from rtun_core.engine.source import Playable
-from rtun_core.errors import UsageError
+from rtun_core.errors import RtunError, UsageError
 from rtun_core.events import counted
+from rtun_core.view.columns import row_key
 from rtun_core.view.page import MAX_LIMIT
 from rtun_tui.export import export_text
 from rtun_tui.governor import FASTEST, SLOWEST
@@ -22,6 +23,7 @@ from rtun_tui.screens.command_palette import CommandPalette
 from rtun_tui.screens.help import Help
 from rtun_tui.screens.leave import Leave
 from rtun_tui.settings import SavedView
+from rtun_tui.table_state import TableState
 from rtun_tui.widgets.event_list import EventList
 
 if TYPE_CHECKING:
@@ -71,6 +73,7 @@ class ConsoleEffects:
         self._views[name] = SavedView(
             name=name, table=state.table, filter=state.filter, sort=state.sort, columns=state.columns
         )
+        self._app.desk.filters[name] = state.filter
         return f"view {name} saved until the console ends; put it into config.toml to keep it"
 
     def load_view(self, name: str) -> str:
@@ -93,30 +96,41 @@ class ConsoleEffects:
     # -- files ---------------------------------------------------------------------------------
 
     def export(self, form: str, path: str | None) -> str:
-        """Write the rows that pass the filter. An existing file is never overwritten."""
-        desk = self._app.desk
-        if desk.pane == "events":
-            text, count, name = self._app.overview.pane(EventList).export(form), None, "events"
-        else:
-            rows = self._all_rows()
-            picture = self._app.overview.picture
+        """Write the rows that pass the filter, or the events. An existing file is never overwritten."""
+        if self._app.desk.pane == "events":
+            text = self._app.overview.pane(EventList).export(form)
+            return f"written to {self._write(path, 'rtun-events', form, text)}"
+        self._app.run_worker(self._export_rows(form, path), group="export")
+        return "exporting ..."
+
+    async def _export_rows(self, form: str, path: str | None) -> None:
+        state, picture = self._app.desk.table, self._app.overview.picture
+        try:
+            rows = await self._all_rows(state)
             now = picture.snapshot.ts if picture else 0.0
-            text = export_text(form, desk.table.table, rows, desk.look, now)
-            count, name = len(rows), desk.table.table
-        file = self._write(path, f"rtun-{name}", form, text)
-        return f"{'' if count is None else counted(count, 'row') + ' '}written to {file}"
+            text = export_text(form, state.table, rows, self._app.desk.look, now)
+            file = self._write(path, f"rtun-{state.table}", form, text)
+        except RtunError as error:
+            self._app.say(str(error), "error")
+        else:
+            self._app.say(f"{counted(len(rows), 'row')} written to {file}")
 
     def screenshot(self, path: str | None) -> str:
         """Write the screen as SVG."""
         file = self._write(path, "rtun", "svg", self._app.export_screenshot(title="rtun"))
         return f"screenshot written to {file}"
 
-    def _all_rows(self) -> list[object]:
-        """Every row that passes, as far as one page reaches."""
-        state = self._app.desk.table
-        spec = msgspec.structs.replace(state.spec(), offset=0, limit=MAX_LIMIT)
-        picture = self._app.source.look((spec,))
-        return list(picture.pages[state.table].rows) if picture else []
+    async def _all_rows(self, state: TableState) -> list[object]:
+        """Every row that passes, a page at a time."""
+        rows: dict[str, object] = {}
+        offset = 0
+        while True:
+            spec = msgspec.structs.replace(state.spec(), offset=offset, limit=MAX_LIMIT, follow=None)
+            page = await self._app.source.page(spec)
+            rows.update((row_key(page.table, row), row) for row in page.rows)
+            offset += MAX_LIMIT
+            if offset >= page.shown:
+                return list(rows.values())
 
     def _write(self, path: str | None, stem: str, suffix: str, text: str) -> Path:
         stamp = datetime.fromtimestamp(self._app.wall()).strftime("%Y%m%d-%H%M%S")

@@ -70,7 +70,9 @@ KEY_ACTIONS: tuple[KeyAction, ...] = (
     KeyAction("sort.invert", ("I",), "sort, columns", "sort the other way round", TABLES),
     KeyAction("sort.choose", ("s",), "sort, columns", "choose the column that sorts", TABLES),
     KeyAction("columns.choose", ("c",), "sort, columns", "choose, order and hide columns", TABLES),
-    KeyAction("columns.wide", ("w",), "sort, columns", "columns at their full width, or as many as fit", TABLES),
+    KeyAction(
+        "columns.wide", ("w",), "sort, columns", "columns at their full width, or as many as fit", TABLES
+    ),
     KeyAction("time.pause", ("p",), "time", "hold the picture; counting goes on", hint="pause"),
     KeyAction("time.faster", ("plus",), "time", "draw more often"),
     KeyAction("time.slower", ("minus",), "time", "draw less often"),

@@ -27,7 +27,7 @@ from rtun_tui.theme_library import ThemeLibrary
 def check() -> None:
     """Raise UsageError when there is no terminal that the console can be shown on."""
     if why := check_terminal(sys.__stdin__, sys.__stderr__, os.environ):
-        raise UsageError(f"--tui: {why}")
+        raise UsageError(why)
 
 
 def show(source: Source, options: ConsoleOptions) -> ConsoleEnd:

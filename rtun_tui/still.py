@@ -6,7 +6,7 @@ same screen, cell by cell.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rtun_core.bus import EventBus
 from rtun_core.commands import Command, CommandResult, spell
@@ -70,7 +70,9 @@ class StillSource:
 
     def select(self, spec: ViewSpec) -> list[str] | None:
         """Keys of all rows that pass."""
-        return select_keys(self._held or self._snapshot, spec.table, spec.filter, spec.marks)
+        return select_keys(
+            self._held or self._snapshot, spec.table, spec.filter, spec.marks, dict(spec.named)
+        )
 
     def events(self) -> list[Stamped]:
         """What happened since the last call."""
@@ -92,6 +94,12 @@ class StillSource:
             self._snapshot = self.world.picture()
         self._tell([CommandDone(who="console", command=spell(command), result=result.text)])
         return result
+
+    def watch(self, call: Callable[[], None]) -> None:
+        """A look is answered at once: nothing is waited for."""
+
+    def pace(self, seconds: float) -> None:
+        """A picture is made when it is looked at."""
 
     async def close(self) -> None:
         """There is nothing to let go of."""

@@ -11,6 +11,7 @@ After each method: `0 <= top <= cursor < top + height`, and cursor and top are w
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +36,7 @@ class TableState:
     wide: bool = False
     totals: bool = False
     marks: set[str] = field(default_factory=set)
+    names: Mapping[str, str] = field(default_factory=dict)  # filters that `@name` stands for
     cursor_key: str | None = None
     cursor: int = 0
     top: int = 0
@@ -63,6 +65,7 @@ class TableState:
             limit=3 * self.height,
             follow=None if self.resting else self.cursor_key,
             marks=marks,
+            named=tuple(self.names.items()) if "@" in text else (),
         )
 
     def needs_window(self) -> bool:

@@ -137,7 +137,7 @@ def set_filter(desk: Desk, text: str) -> None:
     state = desk.table
     if len(text) > MAX_FILTER:
         raise UsageError(f"the filter has {len(text)} characters; accepted: up to {MAX_FILTER}")
-    compile_filter(parse_filter(text), state.table, marks=state.marks)
+    compile_filter(parse_filter(text), state.table, marks=state.marks, named=desk.filters)
     state.filter = text.strip()
     state.filter_on = True
 

@@ -125,3 +125,12 @@ async def test_a_cancelled_reader_does_not_disturb_the_bus():
     await asyncio.gather(reader, return_exceptions=True)
     bus.emit(notice())
     assert seqs(await subscription.get()) == [1]
+
+
+def test_a_full_ring_still_tells_what_it_lost():
+    bus = EventBus()
+    for number in range(HISTORY + 10):
+        bus.emit(Notice(topic="t", message=str(number)))
+    first, *others = bus.subscribe(HISTORY, since=0).drain()
+    assert first.event == BusLagged(skipped=10)
+    assert len(others) == HISTORY

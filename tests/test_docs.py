@@ -68,7 +68,7 @@ def own_words(line):
 
 
 # In prose the name alone stands for the command.
-NAMES = {("agent", "pub"), ("agent", "listen")}
+NAMES = {("agent", "pub"), ("agent", "listen"), ("ws",), ("ws", "connect")}
 NAMES |= {(name,) for name in ("relay", "status", "events", "ctl", "replay", "config")}
 LINES = sorted(set(map(tuple, command_lines())))
 
@@ -111,14 +111,15 @@ def nothing_starts(monkeypatch, tmp_path):
     cert, key = self_signed(["localhost"])
     (tmp_path / "cert.pem").write_bytes(cert)
     (tmp_path / "key.pem").write_bytes(key)
-    (tmp_path / "secret").write_text("secret\n")
+    for name in ("secret", "token"):
+        (tmp_path / name).write_text("secret\n")
 
 
 def test_there_are_command_lines():
     assert len(LINES) > 30
     named = {words[0] for words in LINES}
     assert named >= {"relay", "agent", "demo", "status", "events", "ctl", "paths"}
-    assert named >= {"attach", "replay", "config"}
+    assert named >= {"attach", "replay", "config", "ws"}
 
 
 @pytest.mark.parametrize("words", LINES, ids=" ".join)

@@ -72,7 +72,7 @@ def find_console() -> Console:
     try:
         return cast(Console, importlib.import_module(_CONSOLE))
     except ModuleNotFoundError as error:
-        raise RtunError(f"--tui: the console needs {error.name}, which is not installed") from None
+        raise RtunError(f"the console needs {error.name}, which is not installed") from None
 
 
 def viewer_status(end: ConsoleEnd) -> int:

@@ -102,6 +102,14 @@ class AttachedSource:
         self._interval = min(SLOWEST, max(FASTEST, seconds))
         self._changed.set()
 
+    def watch(self, call: Callable[[], None]) -> None:
+        """Have `call` made when an answer from the engine has come."""
+        self.on_picture = call
+
+    def pace(self, seconds: float) -> None:
+        """Ask the engine for no more than one picture in so many seconds."""
+        self.interval = seconds
+
     async def start(self) -> None:
         """Make the link. Raises RtunError when there is no engine, or one that this rtun cannot look at."""
         link = await ViewLink.open(self._path)

@@ -15,7 +15,7 @@ def json_line(stamped: Stamped) -> bytes:
 
 
 class JsonLines:
-    """Writes every event that `passes` as JSON. When the reader goes away the output ends and the service goes on."""
+    """Writes every event that passes as JSON. When the reader goes away the output ends, not the service."""
 
     def __init__(
         self, bus: EventBus, *, descriptor: int = 1, passes: Callable[[Stamped], bool] | None = None

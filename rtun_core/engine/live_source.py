@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -77,7 +77,7 @@ class LiveSource:
         snapshot = self._held or self._snapshot
         if snapshot is None:
             return []
-        return select_keys(snapshot, spec.table, spec.filter, spec.marks)
+        return select_keys(snapshot, spec.table, spec.filter, spec.marks, dict(spec.named))
 
     async def page(self, spec: ViewSpec) -> Page:
         """Project the picture that is looked at."""
@@ -104,6 +104,12 @@ class LiveSource:
     def note(self, text: str) -> None:
         """Put what a library printed into the log of the engine. From any thread."""
         self._thread.emit(Notice(topic="output", message=f"output: {text}"))
+
+    def watch(self, call: Callable[[], None]) -> None:
+        """A look is answered at once: nothing is waited for."""
+
+    def pace(self, seconds: float) -> None:
+        """A picture is made when it is looked at."""
 
     async def close(self) -> None:
         """Stop receiving events."""

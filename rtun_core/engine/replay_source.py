@@ -102,6 +102,12 @@ class ReplaySource:
             await asyncio.to_thread(self.open)
         self._player.restart(self._monotonic())
 
+    def watch(self, call: Callable[[], None]) -> None:
+        """A look is answered at once: nothing is waited for."""
+
+    def pace(self, seconds: float) -> None:
+        """A picture is made when it is looked at."""
+
     async def close(self) -> None:
         """Let go of the file."""
         if self._reader is not None:
@@ -132,7 +138,7 @@ class ReplaySource:
         """Keys of all rows that pass in the picture that is looked at."""
         if self._shown is None:
             return []
-        return select_keys(self._shown[1], spec.table, spec.filter, spec.marks)
+        return select_keys(self._shown[1], spec.table, spec.filter, spec.marks, dict(spec.named))
 
     def events(self) -> list[Stamped]:
         """What was passed since the last call. Going back gives nothing; what is passed again comes again."""

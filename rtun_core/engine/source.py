@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -71,6 +71,12 @@ class Source(Protocol):
 
     async def execute(self, command: Command) -> CommandResult:
         """Have a command carried out. Raises CommandRefused or another RtunError with the reason."""
+
+    def watch(self, call: Callable[[], None]) -> None:
+        """Have `call` made, on the console's loop, when something that a look waited for is there."""
+
+    def pace(self, seconds: float) -> None:
+        """How often looks come: more pictures than that are not wanted."""
 
     async def start(self) -> None:
         """Begin, on the console's loop. Raises RtunError when there is nothing to look at."""

@@ -18,6 +18,7 @@ from rtun_core.events import (
     RuleChanged,
     TunnelClosed,
     TunnelDegraded,
+    TunnelDraining,
     TunnelOpening,
     TunnelUp,
 )
@@ -157,6 +158,10 @@ class Book:
         )
         self._leave(self.peers[names.agent])
         self._on_finished(carrier)
+
+    def draining(self, carrier: Carrier) -> None:
+        """A tunnel was asked to close when its flow has ended."""
+        self._bus.emit(TunnelDraining(tunnel=carrier.names.tunnel, flows=1, reason="requested"))
 
     def rule_changed(self, state: str) -> None:
         """The rule was paused or resumed."""

@@ -33,7 +33,7 @@ DELIVERY_LIMIT: Final = 300.0
 FAREWELL: Final = 5.0
 """Seconds that a peer has to take the end of a session."""
 DRAIN_LIMIT: Final = 30.0
-"""Seconds that a session has to finish when it was asked to."""
+"""Seconds that a flow has to come to its end when its tunnel is drained."""
 
 _SOONEST = 0.001
 _BLOCKED = 1.0  # seconds between two looks at the clock while the WebSocket takes nothing
@@ -96,6 +96,7 @@ class Carrier:
         self._timer_due = 0.0
         self._limit: float | None = None  # when patience with the session is over
         self._turn_due = False
+        self._held = False
         self._tcp_gone = False
         self._over = False
         self._finished = False
@@ -106,7 +107,7 @@ class Carrier:
     def use(self, tcp: LocalTcp) -> None:
         """The local TCP is there."""
         self.tcp = tcp
-        if self.draining:
+        if self._held:
             tcp.pause()
         self._schedule()
 
@@ -162,15 +163,20 @@ class Carrier:
         self._schedule()
 
     def drain(self) -> None:
-        """Take nothing new from the application, and end when the rest is delivered."""
-        if self.draining:
-            return
-        self.draining = True
-        self._limit = monotonic() + DRAIN_LIMIT
+        """Let the flow come to its end, but not for ever.
+
+        Its end is not made up: an application would take half of a stream for the whole.
+        """
+        if not self.draining:
+            self.draining = True
+            self._limit = monotonic() + DRAIN_LIMIT
+            self._schedule()
+
+    def hold(self) -> None:
+        """Take nothing more from the application; what was taken goes on."""
+        self._held = True
         if self.tcp is not None:
             self.tcp.pause()
-        self.session.write_eof(monotonic())
-        self._schedule()
 
     def cut(self) -> None:
         """Drop the WebSocket; the session goes on with another one."""
@@ -337,7 +343,7 @@ class Carrier:
             self._arm(_SOONEST)
 
     def _make_room(self) -> None:
-        if self.tcp is not None and not self.draining:
+        if self.tcp is not None and not self._held:
             self.tcp.resume()
 
     # ---- turns and time -----------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from rtun_core.errors import CommandRefused, RtunError
 from rtun_core.events import counted
 from rtun_core.model import FlowId, TunnelId
 from rtun_core.rtunnel.book import RULE, Book, Peer
-from rtun_core.rtunnel.carrier import Carrier
+from rtun_core.rtunnel.carrier import DRAIN_LIMIT, Carrier
 
 Known = (
     cmd.ProbeAgent
@@ -58,14 +58,21 @@ class Commands:
             case cmd.PauseRule() | cmd.ResumeRule():
                 return self._pause(command)
             case cmd.DrainTunnel():
-                self._find(command.tunnel).drain()
-                return CommandResult(text=f"tunnel {command.tunnel} draining")
+                return self._drain(command.tunnel)
             case cmd.CloseTunnel():
                 self._find(command.tunnel).reset(_REQUESTED)
                 return CommandResult(text=f"tunnel {command.tunnel} closed")
             case cmd.RecycleTunnel():
                 return self._recycle(command.tunnel)
         raise CommandRefused(f"{' '.join(command.words)} is not for this tunnel")
+
+    def _drain(self, tunnel: TunnelId) -> CommandResult:
+        carrier = self._find(tunnel)
+        if carrier.draining:
+            raise CommandRefused(f"tunnel {tunnel} is draining already")
+        carrier.drain()
+        self._book.draining(carrier)
+        return CommandResult(text=f"tunnel {tunnel} draining, its flow has {DRAIN_LIMIT:g} s to end")
 
     def _recycle(self, tunnel: TunnelId) -> CommandResult:
         carrier = self._find(tunnel)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from weakref import WeakSet
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
@@ -37,6 +38,7 @@ class Entrance(web.Server):
         self._patience = patience
         self._on_fault = on_fault
         self._waiting: dict[RequestHandler, asyncio.TimerHandle] = {}
+        self._refused: WeakSet[RequestHandler] = WeakSet()
 
     @property
     def strangers(self) -> int:
@@ -48,7 +50,7 @@ class Entrance(web.Server):
         protocol = super().__call__()
         if len(self._waiting) >= self._limit:
             self._on_fault("flood")
-            asyncio.get_running_loop().call_soon(_drop, protocol)
+            self._refused.add(protocol)
             return protocol
         timer = asyncio.get_running_loop().call_later(self._patience, self._too_late, protocol)
         self._waiting[protocol] = timer
@@ -59,6 +61,12 @@ class Entrance(web.Server):
         timer = self._waiting.pop(protocol, None)
         if timer is not None:
             timer.cancel()
+
+    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
+        """Told by the library: a connection is there."""
+        super().connection_made(handler, transport)
+        if handler in self._refused:
+            transport.abort()
 
     def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
         """Told by the library: a connection is gone."""

@@ -20,6 +20,8 @@ _STEP = 0.02
 async def settle(book: Book, *, drain: bool) -> None:
     """End every session; with `drain`, first let those finish that are in the middle of something."""
     if drain:
+        for carrier in book.live.values():
+            carrier.hold()
         await _while(DRAIN_TIME, lambda: any(map(_is_moving, book.live.values())))
     for carrier in list(book.live.values()):
         carrier.reset("stopped")

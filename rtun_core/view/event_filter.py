@@ -1,4 +1,4 @@
-"""The filter grammar over events: for `--filter` of `--json`, `rtun events` and everything else that lists them.
+"""The filter grammar over events: for the option `--filter` of `--json` and of `rtun events`.
 
     tunnel=t4 level>=warning     type~^agent     flow.moved     reason:expired !type=flow.closed
 

@@ -11,6 +11,7 @@ from rtun_core.view.column import TableId
 MAX_LIMIT: Final = 2000
 MAX_SORTS: Final = 8
 MAX_MARKS: Final = 10_000
+MAX_NAMED: Final = 200
 MAX_FILTER: Final = 2000  # characters
 
 
@@ -24,7 +25,8 @@ class Sort(msgspec.Struct, frozen=True):
 class ViewSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A filtered and sorted table, and the window of it that is wanted.
 
-    `follow` is the key of a row whose place is wanted, `marks` the keys that `@marked` stands for.
+    `follow` is the key of a row whose place is wanted, `marks` the keys that `@marked` stands for, `named`
+    the filters that other names with an `@` stand for.
     """
 
     table: TableId
@@ -34,6 +36,7 @@ class ViewSpec(msgspec.Struct, frozen=True, kw_only=True):
     limit: Annotated[int, msgspec.Meta(ge=1, le=MAX_LIMIT)] = 64
     follow: str | None = None
     marks: Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_MARKS)] = ()
+    named: Annotated[tuple[tuple[str, str], ...], msgspec.Meta(max_length=MAX_NAMED)] = ()
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):

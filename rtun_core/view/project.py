@@ -120,12 +120,14 @@ def _bounds(spec: ViewSpec, shown: int) -> tuple[int, int]:
 
 
 def _filter(spec: ViewSpec) -> RowFilter | None:
-    return _compiled(spec.filter, spec.table, spec.marks) if spec.filter.strip() else None
+    return _compiled(spec.filter, spec.table, spec.marks, spec.named) if spec.filter.strip() else None
 
 
 @lru_cache(maxsize=32)
-def _compiled(text: str, table: TableId, marks: tuple[str, ...]) -> RowFilter:
-    return compile_filter(parse_filter(text), table, marks=marks)
+def _compiled(
+    text: str, table: TableId, marks: tuple[str, ...], named: tuple[tuple[str, str], ...]
+) -> RowFilter:
+    return compile_filter(parse_filter(text), table, marks=marks, named=dict(named))
 
 
 def _check(spec: ViewSpec) -> None:

@@ -45,7 +45,7 @@ def event_strip(
     style = palette.style(ROLES[entry.level])
     topic = f"{fit(entry.topic, _TOPIC, brush.ellipsis)} " if width >= _TOPIC_FROM else ""
     head = f"{WORDS[entry.level]:<{_WORD}} {topic}"
-    clock = f"{clock_text(entry.newest.ts, zone)} "
+    clock = f"{clock_text(entry.first_ts, zone)} "  # of the first of them, so that times ascend
     room = width - len(clock) - cell_len(head)
     note = fold_note(entry, short=width < _LONG_NOTE_FROM)
     if room - len(note) - 2 < _TEXT:
@@ -67,7 +67,7 @@ def event_text(entry: Entry, look: Look) -> str:
 def event_line(entry: Entry, look: Look) -> str:
     """The whole line as plain text, for files and the clipboard: UTC, nothing cut."""
     note = fold_note(entry)
-    text = f"{rfc3339(entry.newest.ts)} {WORDS[entry.level]:<{_WORD}} {entry.topic} {event_text(entry, look)}"
+    text = f"{rfc3339(entry.first_ts)} {WORDS[entry.level]:<{_WORD}} {entry.topic} {event_text(entry, look)}"
     return f"{text} {note}" if note else text
 
 

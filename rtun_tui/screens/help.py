@@ -64,16 +64,19 @@ def _commands() -> list[tuple[str, str]]:
 
 def _keys(keymap: Keymap, pane: str, palette: Palette) -> Text:
     rows = keys_of(keymap, pane)
+    wide = max(len(keys) for _, keys, _ in rows) + 2
     return Text("\n").join(
-        _block(group, [(keys, about) for own, keys, about in rows if own == group], palette)
+        _block(group, [(keys, about) for own, keys, about in rows if own == group], palette, wide)
         for group in GROUPS
         if any(own == group for own, _, _ in rows)
     )
 
 
-def _block(title: str, rows: list[tuple[str, str]], palette: Palette) -> Text:
-    wide = min(max((len(left) for left, _ in rows), default=0), 44) + 2
-    text = Text(f"{title}\n", style=palette.style("title"))
+def _block(title: str, rows: list[tuple[str, str]], palette: Palette, wide: int = 0) -> Text:
+    """A title and two columns, the left one `wide`, or as wide as its texts."""
+    wide = wide or min(max((len(left) for left, _ in rows), default=0), 44) + 2
+    text = Text()
+    text.append(f"{title}\n", palette.style("title"))
     for left, right in rows:
         text.append(f"  {left:<{wide}}", palette.style("key"))
         if len(left) >= wide:

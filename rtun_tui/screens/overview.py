@@ -31,7 +31,7 @@ from rtun_tui.widgets.footer import KeyHints
 from rtun_tui.widgets.header import Header
 from rtun_tui.widgets.live_table import LiveTable
 from rtun_tui.widgets.path_health import PathHealth
-from rtun_tui.widgets.prompt import Complete, Prompt
+from rtun_tui.widgets.prompt import COMMAND, FILTER, Complete, Prompt
 from rtun_tui.widgets.tabs import Tab, Tabs
 from rtun_tui.widgets.throughput import Throughput
 from rtun_tui.widgets.tiny import Tiny
@@ -45,8 +45,14 @@ EMPTY = {
     "rules": "no rules",
 }
 
+COMMAND_ACTION, FILTER_ACTION = "app.command", "filter.edit"
 # While a line is typed, keys are letters.
-TYPING = [("Enter", "use", True), ("Up", "older lines", True), ("Tab", "complete", True), ("Esc", "undo", True)]
+TYPING = [
+    ("Enter", "use", True),
+    ("Up", "older lines", True),
+    ("Tab", "complete", True),
+    ("Esc", "undo", True),
+]
 
 
 class Overview(Screen[None], inherit_bindings=False):
@@ -238,13 +244,27 @@ class Overview(Screen[None], inherit_bindings=False):
     def on_key(self, event: events.Key) -> None:
         """A key that no widget has used."""
         if self.prompt.editing:
+            self.prompt.take(event)
             return
         action = self.keymap.action_at(self.desk.pane, event.key)
         name = action.id if action is not None else self._elsewhere(event.key)
         if name:
             event.stop()
             event.prevent_default()
-            self.post_message(self.Act(name))
+            if name in (COMMAND_ACTION, FILTER_ACTION):
+                # At once, before the next key: what was pasted or typed fast belongs to the line.
+                self.type_line(name)
+            else:
+                self.post_message(self.Act(name))
+
+    def type_line(self, action: str) -> None:
+        """Begin to type a command, or the filter of the pane in front."""
+        if action == COMMAND_ACTION:
+            self.prompt.edit(COMMAND)
+        else:
+            events = self.desk.pane == "events"
+            self.prompt.edit(FILTER, self.pane(EventList).search if events else self.desk.table.filter)
+        self.sync()
 
     def _elsewhere(self, key: str) -> str:
         """What the key does in other panes: there is a reason to tell why it does nothing here."""

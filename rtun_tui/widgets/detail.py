@@ -37,9 +37,16 @@ class Detail(Drawn):
         self._row: Any = None
         self._rates: OrderedDict[str, deque[tuple[float, float]]] = OrderedDict()
         self._sampled: dict[str, float] = {}
+        self._shown: tuple[TableId, Any, Picture, Sequence[Stamped]] | None = None
+
+    def on_resize(self) -> None:
+        """Lines of another width."""
+        if self._shown is not None:
+            self.show(*self._shown)
 
     def show(self, table: TableId, row: Any, picture: Picture, happened: Sequence[Stamped]) -> None:
         """Draw a row; a pinned one stays, and is brought up to date while it is among the rows."""
+        self._shown = table, row, picture, happened
         if self._pinned is not None:
             table, row = self._pinned[0], self._find(self._pinned, picture)
         if row is not None:
@@ -75,7 +82,7 @@ class Detail(Drawn):
     def unpin(self) -> None:
         """Follow the cursor."""
         self._pinned = None
-        self._row = self._key = None
+        self._row = self._key = self._shown = None
 
     def draw_line(self, y: int) -> Strip:
         """The frame and the lines in it."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from textual.reactive import reactive
 from textual.strip import Strip
 
 from rtun_core.engine.source import Picture, SourceStatus
@@ -14,10 +13,13 @@ from rtun_tui.painted import Painted
 
 
 class Header(Painted):
-    """`source` names what is looked at; `interval` is the time between two looks in seconds, 0 if unknown."""
+    """`source` names what is looked at; `interval` is the time between two looks in seconds, 0 if unknown.
 
-    source: reactive[str] = reactive("")
-    interval: reactive[float] = reactive(0.0)
+    Both hold from the next `show` on.
+    """
+
+    source = ""
+    interval = 0.0
 
     def __init__(
         self,
@@ -36,14 +38,6 @@ class Header(Painted):
     def show(self, picture: Picture | None, status: SourceStatus, *, paused_at: float | None = None) -> None:
         """Take a picture, how its source is, and since when (Unix seconds) the view is held."""
         self._picture, self._status, self._paused_at = picture, status, paused_at
-        self.sync()
-
-    def watch_source(self) -> None:
-        """Something else is looked at."""
-        self.sync()
-
-    def watch_interval(self) -> None:
-        """Looks come more or less often."""
         self.sync()
 
     def paint(self, width: int, height: int) -> Sequence[Strip]:

@@ -42,7 +42,7 @@ class PathHealth(Painted):
 
     def show(self, tunnels: Sequence[TunnelView], history: HistoryPicture) -> None:
         """Take the tunnels as they are now and what is known of their past. The same again costs nothing."""
-        if history is self._history and tunnels == self._tunnels:
+        if history is self._history and list(map(_seen, tunnels)) == list(map(_seen, self._tunnels)):
             return
         self._tunnels, self._history, self._judged = tunnels, history, None
         self.sync()
@@ -100,3 +100,8 @@ class PathHealth(Painted):
             )
             for line in lines
         ]
+
+
+def _seen(tunnel: TunnelView) -> tuple[object, ...]:
+    """What a line says of a tunnel, or what decides whether it has one: not its traffic."""
+    return tunnel.id, tunnel.state, tunnel.flows, tunnel.rtt_ms, tunnel.loss_up, tunnel.loss_down

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from rich.segment import Segment
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
@@ -62,7 +63,12 @@ class Line(Input):
     def __init__(self, suggester: Suggester) -> None:
         super().__init__(compact=True, suggester=suggester, select_on_focus=False)
         self.history: list[str] = []
+        self.seen: events.Key | None = None  # the last key that came here; unused ones bubble up
         self._place = 0
+
+    async def _on_key(self, event: events.Key) -> None:
+        self.seen = event
+        await super()._on_key(event)
 
     def begin(self, text: str, history: list[str]) -> None:
         """Edit `text`, with older lines to come back to."""
@@ -145,7 +151,22 @@ class Prompt(Horizontal):
         self._show_editing(editing=True)
         line = self.query_one(Line)
         line.begin(text, self._history[kind])
-        line.focus()
+        # At once, not by a message: what is typed after the sign belongs to the line.
+        self.screen.set_focus(line)
+
+    def take(self, event: events.Key) -> None:
+        """A key that was on its way elsewhere when the line was opened: pasted text, fast fingers."""
+        line = self.query_one(Line)
+        if event is line.seen:
+            return
+        if event.key == "enter":
+            line.post_message(Line.Submitted(line, line.value))
+        elif event.key == "escape":
+            line.action_give_up()
+        elif event.key == "backspace":
+            line.action_delete_left()
+        elif event.is_printable and event.character:
+            line.insert_text_at_cursor(event.character)
 
     def idle(self, text: str, role: str = "filter") -> None:
         """What stands here when there is nothing else."""

@@ -56,7 +56,7 @@ def test_the_console_is_found_by_name():
 
 def test_without_its_libraries_the_reason_names_what_is_missing(monkeypatch):
     monkeypatch.setattr("rtun_core.cli.console._CONSOLE", "no_such_console.launch")
-    with pytest.raises(RtunError, match=r"--tui: the console needs no_such_console, which is not installed"):
+    with pytest.raises(RtunError, match=r"the console needs no_such_console, which is not installed"):
         find_console()
 
 

@@ -249,6 +249,19 @@ def test_a_server_that_is_there_is_asked_once(config, tested):
     assert len(tested) == 1
 
 
+README = Path(__file__).parents[2] / "README.md"
+LINES = [tuple(line.split()[1:]) for line in README.read_text().splitlines() if line.startswith("rtunnel ")]
+
+
+@pytest.mark.parametrize("words", LINES, ids=" ".join)
+def test_the_command_lines_of_the_readme(config, words):
+    assert config(*words)
+
+
+def test_there_are_command_lines_in_the_readme():
+    assert len(LINES) >= 2
+
+
 def test_it_is_a_program():
     done = subprocess.run(
         [sys.executable, "-m", "rtun_core.cli.rtunnel", "22"], capture_output=True, text=True

@@ -96,6 +96,15 @@ def index_of(rows: list[str], begin: str) -> int | None:
     return next((n for n, row in enumerate(rows) if row.startswith((begin, f"> {begin}", f"  {begin}"))), None)
 
 
+def wait_logged(log: Path, *texts: str, timeout: float = DEADLINE) -> str:
+    """A log file once it has all these texts."""
+    end = time.monotonic() + timeout
+    while not all(text in (logged := log.read_text() if log.exists() else "") for text in texts):
+        assert time.monotonic() < end, logged
+        time.sleep(0.02)
+    return logged
+
+
 class Stage:
     """What the consoles of a module share: an echo target; server and agents once they are needed."""
 

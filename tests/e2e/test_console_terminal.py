@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.e2e.consoles import PROGRAMS, Console, Stage
+from tests.e2e.consoles import PROGRAMS, Console, Stage, wait_logged
 from tests.e2e.processes import SECRET
 
 SLOW = pytest.mark.slow
@@ -52,10 +52,6 @@ def test_hangup_with_a_log_file_reopens_it_and_the_console_stays(stage: Stage) -
     console = stage.simulated("--log-file", str(log))
     log.rename(stage.folder / "reopened.1")
     console.signal(signal.SIGHUP)
-    end = time.monotonic() + 10
-    while not log.exists():
-        assert time.monotonic() < end
-        time.sleep(0.01)
     console.focus("2", "Tunnels")
     console.signal(signal.SIGTERM)
     assert console.wait_end() == 0
@@ -95,7 +91,7 @@ def test_without_its_terminal_the_relay_goes_on(stage: Stage, ignore_hangup: boo
     console = stage.relay("--log-file", str(log), "--log-level", "debug", ignore_hangup=ignore_hangup)
     client = stage.client(console)
     console.hang_up()
-    console.wait_state(lambda _state: "console detached: the terminal is gone" in log.read_text())
+    wait_logged(log, "console detached: the terminal is gone")
     share = cpu_share(console, 5 if ignore_hangup else 1)
     assert share < CPU_LIMIT * (1 if ignore_hangup else 2), share
     assert all(client.round_trip() for _ in range(20))

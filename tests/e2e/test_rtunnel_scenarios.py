@@ -64,6 +64,10 @@ def pair(fleet: Fleet, target: TcpTarget, *args: str) -> tuple[Process, Process]
     return server, connect(fleet, server, *args)
 
 
+def wait_for_no_session(process: Process) -> None:
+    process.wait_until(lambda: process.snapshot()["tunnels"] == [], what="no session")
+
+
 def unused_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
@@ -442,7 +446,7 @@ def test_a_probe_of_the_port_leaves_no_session(fleet: Fleet, target: Make) -> No
         dial(client).close()
     assert echoes(client)
     for process in (server, client):
-        process.wait_until(lambda process=process: process.snapshot()["tunnels"] == [], what="no session")
+        wait_for_no_session(process)
     ends.wait_until(lambda: ends.open == 0)
 
 
@@ -503,9 +507,8 @@ async def test_two_websockets_for_one_session(fleet: Fleet, target: Make) -> Non
     async with plain_peer(server, "same") as old:
         await old.send(b"old ")
         await old.wait_until(lambda: old.received == b"old ")
-        async with plain_peer(server, "same") as new:
+        async with plain_peer(server, "same", old) as new:
             await old.wait_until(lambda: old.closed)
-            new._expected, new._next = old._expected, old._next
             await new.send(b"new")
             await new.wait_until(lambda: new.received == b"new")
     assert ends.accepted == 1

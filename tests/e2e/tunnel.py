@@ -52,14 +52,14 @@ def packet(flag: int, *, seq: int = 0, ack: int = 0, payload: bytes = b"") -> by
 class PlainPeer:
     """A client without extensions. It answers each data packet with the number that it has in order."""
 
-    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse, before: PlainPeer | None = None) -> None:
         self.socket = socket
         self.received = b""
         self.acked = 0
         self.fin = False
         self.closed = False
-        self._expected = 1
-        self._next = 1
+        self._expected = 1 if before is None else before._expected
+        self._next = 1 if before is None else before._next
         self._changed = asyncio.Event()
 
     async def read(self) -> None:
@@ -93,14 +93,16 @@ class PlainPeer:
 
 
 @asynccontextmanager
-async def plain_peer(server: Process, session_id: str) -> AsyncIterator[PlainPeer]:
-    """A session with a server as the original opens it."""
+async def plain_peer(
+    server: Process, session_id: str, before: PlainPeer | None = None
+) -> AsyncIterator[PlainPeer]:
+    """A session with a server as the original opens it, or goes on with where it was `before`."""
     url = f"ws://127.0.0.1:{port_of(server)}/"
     async with (
         aiohttp.ClientSession() as http,
         http.ws_connect(url, headers={"X-Session-ID": session_id}) as socket,
     ):
-        peer = PlainPeer(socket)
+        peer = PlainPeer(socket, before)
         async with asyncio.TaskGroup() as group:
             reader = group.create_task(peer.read())
             yield peer

@@ -2,7 +2,7 @@ import pytest
 
 from rtun_core import commands as cmd
 from rtun_core.errors import CommandRefused
-from rtun_core.events import FlowClosed, RuleChanged, TunnelDegraded
+from rtun_core.events import FlowClosed, RuleChanged, TunnelDegraded, TunnelDraining
 from rtun_core.model import TunnelState
 from tests.rtunnel.stage import until
 
@@ -51,13 +51,19 @@ async def test_recycle_gives_the_session_another_websocket(talking, side):
 
 
 @pytest.mark.parametrize("side", ["client", "server"])
-async def test_drain_ends_in_good_order(talking, side):
-    result = await getattr(talking, side).handle(cmd.DrainTunnel(tunnel="t1"))
-    assert result.text == "tunnel t1 draining"
-    (tunnel,) = getattr(talking, side).snapshot().tunnels
+async def test_drain_lets_the_flow_end(talking, side):
+    service = getattr(talking, side)
+    result = await service.handle(cmd.DrainTunnel(tunnel="t1"))
+    assert result.text == "tunnel t1 draining, its flow has 30 s to end"
+    assert talking.events(TunnelDraining)
+    (tunnel,) = service.snapshot().tunnels
     assert tunnel.state is TunnelState.DRAINING
+    with pytest.raises(CommandRefused, match="already"):
+        await service.handle(cmd.DrainTunnel(tunnel="t1"))
+    talking.writer.write(b"still")
+    assert await talking.reader.readexactly(5) == b"still"
+    talking.writer.write_eof()
     assert await talking.reader.read(-1) == b""
-    talking.writer.close()
     await talking.event(FlowClosed, lambda event: event.reason == "done")
 
 

@@ -49,7 +49,8 @@ async def join():
     yield join
     for close in closing:
         close()
-    await asyncio.sleep(0)
+    for _ in range(3):
+        await asyncio.sleep(0)
 
 
 async def test_reading_stops_where_the_room_ends(join):

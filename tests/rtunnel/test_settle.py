@@ -2,29 +2,25 @@ import asyncio
 import os
 from time import monotonic
 
+from rtun_core.events import FlowClosed
 from rtun_core.rtunnel import settle as settle_module
 from rtun_core.rtunnel.settle import settle
 from tests.rtunnel.stage import until
 
 
 async def test_drain_lets_bytes_under_way_arrive(stage):
-    got = bytearray()
-    gate = asyncio.Event()
-
-    async def slow(reader, _writer):
-        await gate.wait()
-        while data := await reader.read(65_536):
-            got.extend(data)
-
-    await stage.pair(slow)
-    _, writer = await stage.app()
+    proxy = await stage.proxied()
+    reader, writer = await stage.app()
+    writer.write(b"x")
+    await reader.readexactly(1)
+    proxy.flowing.clear()
     data = os.urandom(1_000_000)
     writer.write(data)
-    await until(lambda: stage.client.book.traffic().up_bytes > 0)
-    asyncio.get_running_loop().call_later(0.1, gate.set)
-    await until(lambda: stage.client.book.traffic().up_bytes == len(data))
+    await until(lambda: stage.client.book.traffic().up_bytes == 1 + len(data))
+    asyncio.get_running_loop().call_later(0.1, proxy.flowing.set)
     await stage.client.stop(drain=True)
-    await until(lambda: len(got) == len(data))
+    assert stage.server.book.traffic().up_bytes == 1 + len(data)
+    assert {event.reason for event in stage.events(FlowClosed)} >= {"stopped"}
 
 
 async def test_without_drain_it_is_quick_and_the_peer_is_told(stage):

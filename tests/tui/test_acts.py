@@ -112,7 +112,9 @@ async def test_the_drawer_follows_the_cursor_until_it_is_pinned(console):
         assert "Detail" not in c.text
 
 
-@pytest.mark.parametrize(("key", "word"), [("1", "signal"), ("2", "remote"), ("3", "source"), ("5", "listen")])
+@pytest.mark.parametrize(
+    ("key", "word"), [("1", "signal"), ("2", "remote"), ("3", "source"), ("5", "listen")]
+)
 async def test_every_table_has_a_drawer(console, key, word):
     async with console(size=(120, 40)) as c:
         await c.press(key, "enter")
@@ -579,7 +581,8 @@ async def test_a_rule_is_paused_and_resumed(console):
 
 
 @pytest.mark.parametrize(
-    ("selector", "count"), [("@focus", 1), ("@marked", 2), ("@shown", None), ("@all", None), ("tunnel=t5", None)]
+    ("selector", "count"),
+    [("@focus", 1), ("@marked", 2), ("@shown", None), ("@all", None), ("tunnel=t5", None)],
 )
 async def test_commands_take_what_is_chosen(console, selector, count):
     async with console() as c:

@@ -11,7 +11,7 @@ from tests.tui.views import FLOW, but, page, snapshot
 
 @pytest.mark.parametrize("table", TABLES)
 def test_a_new_table_shows_the_default_columns_in_a_known_order(table):
-    state = new_table(table)
+    state = new_table(table, {})
     assert state.columns == tuple(column.id for column in COLUMNS[table] if column.shown)
     assert state.sort == FIRST_SORT[table]
     assert column_named(table, state.sort[0].column).id

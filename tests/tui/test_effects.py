@@ -213,7 +213,9 @@ async def test_a_theme_of_the_user_is_read_again_when_it_is_written(console, lib
         before = c.app.palette.styles
         c.app._watch_themes()
         assert c.app.palette.styles is before
-        write_theme(tmp_path, "mine", own_theme(library, "mine", "rtun-light").replace("rtun-light", "mine"), stamp=2)
+        write_theme(
+            tmp_path, "mine", own_theme(library, "mine", "rtun-light").replace("rtun-light", "mine"), stamp=2
+        )
         c.app._watch_themes()
         await c.settle()
         assert c.app.palette.name == "mine"

@@ -83,7 +83,7 @@ def test_private_masks_addresses():
 
 def test_a_line_for_a_file_is_whole_and_in_utc():
     assert event_line(entry(12), Look()) == (
-        "2026-02-02T02:40:02.750Z WARN  tunnel t4 degraded: loss 4.2% [12 like this in 3 s]"
+        "2026-02-02T02:40:00.000Z WARN  tunnel t4 degraded: loss 4.2% [12 like this in 3 s]"
     )
     assert fold_note(entry()) == ""
 

@@ -27,8 +27,8 @@ async def test_it_says_what_it_is_shown():
     async with Sheet().run_test(size=(90, 1)) as pilot:
         header = pilot.app.query_one(Header)
         assert header.render_line(0).text.strip() == "LIVE"
-        header.show(shown(), SourceStatus("LIVE"))
         header.source, header.interval = "attached 7", 0.25
+        header.show(shown(), SourceStatus("LIVE"))
         await pilot.pause()
         line = header.render_line(0).text
         assert line.startswith(" rtun attached 7 1m | ")
