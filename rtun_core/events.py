@@ -393,19 +393,19 @@ class ConsoleAttached(Event, frozen=True, kw_only=True, tag="console.attached"):
 
 
 class ConsoleDetached(Event, frozen=True, kw_only=True, tag="console.detached"):
-    """A console looks no more. `detail` is the traceback when it failed."""
+    """A console looks no more. `failed`: by an error of its own, of which a notice tells."""
 
     who: str = "console"
     reason: str
-    detail: str = ""
+    failed: bool = False
 
     @property
     def severity(self) -> Level:
         """A failure is an error."""
-        return Level.ERROR if self.detail else Level.DEBUG
+        return Level.ERROR if self.failed else Level.DEBUG
 
     def text(self) -> str:
-        return f"{self.who} detached: {self.reason}" + (f"\n{self.detail.rstrip()}" if self.detail else "")
+        return f"{self.who} detached: {self.reason}"
 
 
 class DemoSummary(Event, frozen=True, kw_only=True, tag="demo.summary"):

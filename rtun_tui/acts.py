@@ -121,7 +121,8 @@ class Acts:
             await self._app.run_line(LINES[action])
         elif action in MOTIONS:
             name, *arguments = MOTIONS[action]
-            getattr(self._front, name)(*arguments)
+            long = name == "action_full_page" and self._long_drawer
+            getattr(self._app.overview.pane(Detail) if long else self._front, name)(*arguments)
         elif action in TABLE_MOTIONS:
             name, *arguments = TABLE_MOTIONS[action]
             getattr(self._live, name)(*arguments)
@@ -150,11 +151,18 @@ class Acts:
     # -- moving --------------------------------------------------------------------------------
 
     @property
+    def _long_drawer(self) -> bool:
+        """Whether the drawer is open and has more lines than room, so that pages are turned in it."""
+        desk = self._app.desk
+        return desk.detail and desk.pane != "events" and self._app.overview.pane(Detail).overflows
+
+    @property
     def _live(self) -> LiveTable:
         return self._app.overview.table(self._app.desk.table.table)
 
     @property
     def _front(self) -> LiveTable | EventList:
+        """What the keys that move are for."""
         overview = self._app.overview
         return overview.pane(EventList) if self._app.desk.pane == "events" else self._live
 

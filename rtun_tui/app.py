@@ -106,6 +106,8 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
             wall=wall,
         )
         self.failure = ""
+        self.ending: ConsoleEnd | None = None
+        self._made = False
         self.theme_name = theme or settings.theme
         self._warnings = warnings
         self._on_started = started
@@ -125,14 +127,22 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
         self.source.watch(self._look_soon)
         await self.source.start()
         self.look()
-        if not self.manner.still:
+        self._made = True
+        if self.ending is not None:
+            self.exit(self.ending)
+        elif not self.manner.still:
             self._spent = time.thread_time()
             self._beat = self.set_timer(self.governor.pause, self._on_beat)
             self.set_interval(THEME_POLL, self._watch_themes)
 
     def close(self, kind: EndKind, signum: int = 0) -> None:
-        """Close the console; what it shows is the caller's business."""
-        self.exit(ConsoleEnd(kind, signum))
+        """Close the console; what it shows is the caller's business. The first to ask says why.
+
+        While it is still being made it closes once that is done: what is left out would be missed.
+        """
+        self.ending = self.ending or ConsoleEnd(kind, signum)
+        if self._made:
+            self.exit(self.ending)
 
     def _handle_exception(self, error: Exception) -> None:
         """Keep what went wrong for whoever started the console, who decides where it is written."""

@@ -15,7 +15,6 @@ from rtun_core.view.units import Look
 from rtun_tui.draw.frame import Brush
 from rtun_tui.palette import MONO, Palette
 
-
 _Circumstances = tuple[Size, Look, Brush, tuple[LineFilter, ...]]
 
 
@@ -35,9 +34,7 @@ class Drawn(Widget):
 
     _finished_for: _Circumstances | None = None
 
-    def __init__(
-        self, *, name: str | None = None, id: str | None = None, classes: str | None = None
-    ) -> None:
+    def __init__(self, *, name: str | None = None, id: str | None = None, classes: str | None = None) -> None:
         self._finished: dict[int, Strip] = {}  # before Textual's own, which refreshes
         super().__init__(name=name, id=id, classes=classes)
 

@@ -30,6 +30,8 @@ from textual._ansi_sequences import SYNC_END, SYNC_START
 from textual._xterm_parser import XTermParser
 from textual.app import App
 from textual.drivers.linux_driver import LinuxDriver
+from textual.events import Resize
+from textual.geometry import Size
 from textual.message import Message
 
 from rtun_tui.screen_writer import ScreenWriter
@@ -135,6 +137,8 @@ class ConsoleDriver(LinuxDriver):
         self._active = True
         for number in _STOPPING_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
+        # Textual's handler asks for the size by itself: where one interrupts the other, the older size wins.
+        signal.signal(signal.SIGWINCH, lambda *_: self._on_loop(self._tell_size))
 
     def stop_application_mode(self) -> None:
         """Give the terminal back. Neither raises nor waits, whatever state the terminal is in."""
@@ -211,6 +215,11 @@ class ConsoleDriver(LinuxDriver):
                 return b""
         self.exit_event.wait(_POLL / 1000)
         return None
+
+    def _tell_size(self) -> None:
+        if self._active and not self._in_band_window_resize:
+            size = Size(*self._get_terminal_size())
+            self._app.post_message(Resize(size, size))
 
     def _get_terminal_size(self) -> tuple[int, int]:
         """The size of what is drawn on. Textual asks stdout, which may be a file, and believes COLUMNS."""

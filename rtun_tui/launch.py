@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from rtun_core.cli.console import ConsoleEnd, ConsoleOptions, EndKind
@@ -59,12 +60,12 @@ async def _show(source: Source, options: ConsoleOptions) -> ConsoleEnd:
     strays = Strays(partial(_tell, app))
     try:
         with caught_handlers(strays):
-            end = await app.run_async(mouse=settings.mouse)
+            await app.run_async(mouse=settings.mouse)
     finally:
         await source.close()
-    if app.failure:
-        return ConsoleEnd(EndKind.FAILED, detail=app.failure)
-    return end or ConsoleEnd(EndKind.QUIT)
+    # What fails while it ends does not change that it was to end.
+    end = app.ending or ConsoleEnd(EndKind.FAILED if app.failure else EndKind.QUIT)
+    return replace(end, detail=app.failure)
 
 
 def read_configuration() -> tuple[Settings, Keymap, list[str]]:

@@ -121,6 +121,7 @@ def _run_with_console(run: EngineRun, options: ConsoleOptions) -> int:
 def _show(console: Console, thread: EngineThread, options: ConsoleOptions) -> ConsoleEnd:
     """Show the console and tell the engine's log how that went."""
     from rtun_core.engine.live_source import LiveSource
+    from rtun_core.engine.log_lines import LibraryFailure
     from rtun_core.events import ConsoleAttached, ConsoleDetached
 
     before = sys.getswitchinterval()
@@ -131,7 +132,9 @@ def _show(console: Console, thread: EngineThread, options: ConsoleOptions) -> Co
     finally:
         sys.setswitchinterval(before)
     _let_go_of_terminal()
-    thread.emit(ConsoleDetached(reason=_reason(end), detail=end.detail))
+    if end.detail:
+        thread.emit(LibraryFailure(topic="console", message=end.detail.rstrip()))
+    thread.emit(ConsoleDetached(reason=_reason(end), failed=bool(end.detail)))
     return end
 
 

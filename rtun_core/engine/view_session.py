@@ -16,6 +16,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from rtun_core.bus import HISTORY, Subscription
 from rtun_core.engine.engine import Engine
 from rtun_core.engine.hello import hello_of
+from rtun_core.engine.log_lines import LibraryFailure
 from rtun_core.engine.view_budget import REST, ViewBudget
 from rtun_core.engine.view_messages import MAX_REQUEST, ViewRequest, hello_message, read_request
 from rtun_core.engine.viewer import Viewer
@@ -66,7 +67,9 @@ class Viewers:
             await session.run()
         finally:
             self._over = self._over or session.over
-            bus.emit(ConsoleDetached(who=who, reason=session.reason, detail=session.failure))
+            if session.failure:
+                bus.emit(LibraryFailure(topic="attach", message=session.failure))
+            bus.emit(ConsoleDetached(who=who, reason=session.reason, failed=bool(session.failure)))
 
     def _snapshot(self, age: float) -> Snapshot:
         now = asyncio.get_running_loop().time()

@@ -18,6 +18,8 @@ _SILENT = logging.getLogger("rtun.http")
 _SILENT.addHandler(logging.NullHandler())
 _SILENT.propagate = False
 
+_SHUTDOWN_TIME = 0.1
+
 
 class Entrance(web.Server):
     """A protocol factory that admits at most `limit` connections that have not been let in.
@@ -80,10 +82,12 @@ class Entrance(web.Server):
 
     async def close(self) -> None:
         """Drop every connection."""
-        for timer in self._waiting.values():
+        for protocol, timer in list(self._waiting.items()):
             timer.cancel()
+            _drop(protocol)
         self._waiting.clear()
-        await self.shutdown(timeout=0.0)
+        # The library takes no time at all for all the time in the world.
+        await self.shutdown(timeout=_SHUTDOWN_TIME)
 
 
 def _drop(protocol: RequestHandler) -> None:

@@ -71,7 +71,7 @@ class Detail(Drawn):
         lines = detail_lines(self._key[0], self._row, frame)
         if lines != self._lines:
             self._lines = lines
-            self._top = max(0, min(self._top, len(lines) - 1))
+            self._top = max(0, min(self._top, len(lines) - self._room))
             self.refresh()
 
     def toggle_pin(self) -> None:
@@ -83,6 +83,15 @@ class Detail(Drawn):
         """Follow the cursor."""
         self._pinned = None
         self._row = self._key = self._shown = None
+
+    @property
+    def overflows(self) -> bool:
+        """Whether there are lines out of sight."""
+        return len(self._lines) > self._room
+
+    def action_full_page(self, by: int) -> None:
+        """A page down (1) or up (-1)."""
+        self._scroll(by * max(1, self._room - 1))
 
     def draw_line(self, y: int) -> Strip:
         """The frame and the lines in it."""
@@ -103,15 +112,20 @@ class Detail(Drawn):
 
     def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
         """More lines."""
-        self._scroll(event, 1)
+        event.stop()
+        self._scroll(1)
 
     def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
         """Back."""
-        self._scroll(event, -1)
-
-    def _scroll(self, event: events.MouseEvent, by: int) -> None:
         event.stop()
-        self._top = max(0, min(self._top + by, len(self._lines) - 1))
+        self._scroll(-1)
+
+    @property
+    def _room(self) -> int:
+        return max(0, self.size.height - (2 if self.framed else 1))
+
+    def _scroll(self, by: int) -> None:
+        self._top = max(0, min(self._top + by, len(self._lines) - self._room))
         self.refresh()
 
     def _find(self, pinned: tuple[TableId, str], picture: Picture) -> Any:

@@ -197,6 +197,8 @@ class Prompt(Horizontal):
         """Remember the line and hand it over."""
         event.stop()
         kind, text = self._kind, event.value.strip()
+        if not kind:
+            return  # the same key, which came here twice
         history = self._history[kind]
         if text:
             history[:] = [*[line for line in history if line != text][-HISTORY + 1 :], text]

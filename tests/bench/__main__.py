@@ -10,6 +10,8 @@ from collections.abc import Callable
 from functools import partial
 
 from tests.bench.capacity import measure_capacity, measure_snapshots
+from tests.bench.console_look import measure_keys, measure_looks, measure_start
+from tests.bench.console_path import measure_blocked, measure_console, measure_viewer
 from tests.bench.flow_cost import measure_flow_cost
 from tests.bench.latency import measure_latency
 from tests.bench.load_tool import is_compiled
@@ -33,6 +35,12 @@ def measurements(rate: float = 0.0) -> dict[str, Measurement]:
         "latency": measure_latency,
         "snapshots up": partial(measure_snapshots, "up"),
         "snapshots down": partial(measure_snapshots, "down"),
+        "console looks": measure_looks,
+        "console start": measure_start,
+        "console keys": measure_keys,
+        "console path": measure_console,
+        "console blocked": measure_blocked,
+        "viewer": measure_viewer,
         "flows 10000": partial(measure_flow_cost, 10_000),
         "flows 50000": partial(measure_flow_cost, 50_000),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 import psutil
 
@@ -19,6 +20,14 @@ def cpu_seconds(pid: int) -> float:
         return time.clock_gettime((~pid << 3) | 2)
     times = psutil.Process(pid).cpu_times()
     return float(times.user + times.system)
+
+
+def main_thread_seconds(pid: int) -> float:
+    """CPU time that the main thread of a process has used: a console's, while its engine has another."""
+    if sys.platform == "linux":
+        return int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text(encoding="ascii").split()[0]) / 1e9
+    first = psutil.Process(pid).threads()[0]
+    return float(first.user_time + first.system_time)
 
 
 class CpuMeter:

@@ -21,7 +21,7 @@ REMAIN = ("--p2p-channel-lifetime", "3600", "--udp-idle-timeout", "3600")
 """No tunnel is replaced and no flow ends during a run."""
 
 _QUIET_S = 0.04
-_OPENING_RATE = 10_000  # flows per second
+OPENING_RATE = 10_000  # flows per second
 
 
 class Sample(NamedTuple):
@@ -86,17 +86,17 @@ class Lane(NamedTuple):
 def up_lane(flows: int) -> Iterator[Lane]:
     """From clients to the target."""
     with _stage() as (stack, fleet):
-        sinks = [_load(stack, "sink", "0") for _ in range(2)]
+        sinks = [start_load(stack, "sink", "0") for _ in range(2)]
         ports = [_port(each.ready()) for each in sinks]
         relay, agent = _pair(fleet, ports[1])
-        forwarder = _load(stack, "fwd", "0", f"127.0.0.1:{ports[0]}")
+        forwarder = start_load(stack, "fwd", "0", f"127.0.0.1:{ports[0]}")
         entries = (f"127.0.0.1:{_port(forwarder.ready())}", _entry(relay))
-        senders = [_load(stack, "gen", entry, "--flows", str(flows), "--stdin") for entry in entries]
+        senders = [start_load(stack, "gen", entry, "--flows", str(flows), "--stdin") for entry in entries]
         for sender in senders:
             sender.ready()
         lane = _lane(senders, sinks, forwarder, relay, agent)
         for side in (lane.plain, lane.tunnel):
-            side.run(_OPENING_RATE, max(0.3, 1.2 * flows / _OPENING_RATE), 64)
+            side.run(OPENING_RATE, max(0.3, 1.2 * flows / OPENING_RATE), 64)
         yield lane
 
 
@@ -104,14 +104,14 @@ def up_lane(flows: int) -> Iterator[Lane]:
 def down_lane(flows: int) -> Iterator[Lane]:
     """From the target to clients. The plain forwarder knows one client only, which gets everything."""
     with _stage() as (stack, fleet):
-        senders = [_load(stack, "blast", "0", "--stdin") for _ in range(2)]
+        senders = [start_load(stack, "blast", "0", "--stdin") for _ in range(2)]
         ports = [_port(each.ready()) for each in senders]
         relay, agent = _pair(fleet, ports[1])
-        forwarder = _load(stack, "fwd", "0", f"127.0.0.1:{ports[0]}")
+        forwarder = start_load(stack, "fwd", "0", f"127.0.0.1:{ports[0]}")
         entries = (f"127.0.0.1:{_port(forwarder.ready())}", _entry(relay))
         counts = (1, flows)
         receivers = [
-            _load(stack, "clients", entry, "--flows", str(count), "--wait", "30")
+            start_load(stack, "clients", entry, "--flows", str(count), "--wait", "30")
             for entry, count in zip(entries, counts, strict=True)
         ]
         for receiver in receivers:
@@ -149,7 +149,8 @@ def _lane(
     return Lane(plain, Side(senders[1], receivers[1], {"relay": relay.pid, "agent": agent.pid}), relay, agent)
 
 
-def _load(stack: ExitStack, *args: str) -> LoadProcess:
+def start_load(stack: ExitStack, *args: str) -> LoadProcess:
+    """A generator, sink or forwarder that ends with the stack."""
     process = LoadProcess(*args)
     stack.callback(process.close)
     return process

@@ -104,7 +104,7 @@ def test_outputs(run, built):
         (("--max-flows", "0"), "--max-flows: '0' is not accepted"),
         (("--stun", "none", "--stun", "a:1"), "--stun: 'none' stands alone"),
         (("--candidate", "x"), "--candidate: 'x' is not a network"),
-        (("--tui",), "--tui: the console is not in this version"),
+        (("--on-hangup", "stay"), "Invalid value for '--on-hangup': 'stay' is not one of"),
         (("--agent-script", "hy2"), "--agent-script: this is not offered by this version"),
         (("--agent-script-fail-policy", "ignore"), "--agent-script-fail-policy: this is not offered"),
         (("--p2p-hardnat", "force"), "--p2p-hardnat: this is not offered by this version; accepted: off"),

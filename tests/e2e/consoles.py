@@ -93,7 +93,9 @@ def rows_of(screen: Screen, title: str) -> list[str]:
 
 def index_of(rows: list[str], begin: str) -> int | None:
     """Which row begins so, behind the mark of the cursor or with it."""
-    return next((n for n, row in enumerate(rows) if row.startswith((begin, f"> {begin}", f"  {begin}"))), None)
+    return next(
+        (n for n, row in enumerate(rows) if row.startswith((begin, f"> {begin}", f"  {begin}"))), None
+    )
 
 
 def wait_logged(log: Path, *texts: str, timeout: float = DEADLINE) -> str:

@@ -110,7 +110,9 @@ def test_tunnels_are_drained_and_flows_moved_by_keys(stage: Stage) -> None:
     state = console.wait_state(lambda state: len(state["tunnels"]) == 2)
     first = state["flows"][0]["tunnel"]
     second = next(tunnel["id"] for tunnel in state["tunnels"] if tunnel["id"] != first)
-    console.wait_for(lambda screen: client.address in screen.text() and f"{second}   127.0.0.1" in screen.text())
+    console.wait_for(
+        lambda screen: client.address in screen.text() and f"{second}   127.0.0.1" in screen.text()
+    )
 
     console.point_at("3", "Flows", state["flows"][0]["id"][:8])
     console.send("m")

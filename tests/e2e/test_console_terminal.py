@@ -36,10 +36,7 @@ def cpu_share(console: Console, seconds: float) -> float:
 
 @pytest.mark.parametrize("number", ENDING, ids=lambda number: number.name)
 def test_a_signal_ends_it_in_order(stage: Stage, number: signal.Signals) -> None:
-    console = stage.simulated("--on-hangup", "exit", "--log-file", str(stage.folder / number.name))
-    if number == signal.SIGHUP:
-        console.close()
-        console = stage.simulated("--on-hangup", "exit")
+    console = stage.simulated("--on-hangup", "exit")
     console.signal(number)
     assert console.wait_end() == 0
     console.assert_left_clean()
@@ -68,15 +65,23 @@ def test_no_signal_stops_the_process(stage: Stage) -> None:
 
 
 @SLOW
-def test_signals_at_any_moment_leave_a_clean_terminal(stage: Stage) -> None:
+def test_a_signal_at_any_moment_ends_it_in_order(stage: Stage) -> None:
     for number in range(12):
         console = stage.run("demo", "--simulate", "--tui")
         console.wait_for(lambda screen: screen.alternate)
-        if number % 2:
-            console.wait_for("LIVE")
-        console.send("q")
-        if number % 3:
-            time.sleep(number / 100)  # into the end, at different places
+        time.sleep(number / 50)  # into its beginning, at different places
+        console.signal(signal.SIGTERM)
+        assert console.wait_end() == 0
+        console.assert_left_clean()
+        assert console.text().strip() == ""
+
+
+@SLOW
+def test_a_signal_into_the_end_finds_no_default_action(stage: Stage) -> None:
+    for number in range(10):
+        console = stage.simulated()
+        console.send("Q" if number % 2 else ":quit\r")
+        time.sleep(number / 100)
         console.signal(signal.SIGTERM)
         assert console.wait_end() in (0, 128 + signal.SIGTERM)
         console.assert_left_clean()
@@ -100,6 +105,7 @@ def test_without_its_terminal_the_relay_goes_on(stage: Stage, ignore_hangup: boo
     assert "stopping: SIGTERM" in log.read_text()
 
 
+@SLOW
 def test_a_shell_that_passes_a_hangup_on_later_ends_nothing(stage: Stage) -> None:
     console = stage.relay(program=(SHELL, "hangup"))
     child = psutil.Process(console.snapshot()["pid"])
@@ -125,6 +131,7 @@ def test_without_its_terminal_it_ends_in_order(stage: Stage, program: str, ignor
     assert "stopping: the terminal is gone" in log.read_text()
 
 
+@SLOW
 def test_a_demo_with_a_summary_and_no_terminal_to_write_it_to(stage: Stage) -> None:
     console = stage.run("demo", "--tui", "--seconds", "3", "--clients", "3", "--rate", "50")
     console.wait_for("LIVE")
@@ -171,7 +178,7 @@ def test_a_terminal_that_is_not_read_for_20_seconds(stage: Stage) -> None:
     console.wait_for(lambda screen: re.search(r"relay 2\ds", screen.line(0)))
     late = {limit: (after[limit] - before[limit]) for limit in after}
     print(f"worst RTT read {quiet * 1e3:.1f} ms, not read {stuck * 1e3:.1f} ms; frames {dropped}; lag {late}")
-    assert late[0.05] == late[float("inf")], late
+    assert late[0.1] == late[float("inf")], late  # 12 s on a loop that is shared with the console
     assert stuck < 0.25
     console.send("q")
     console.wait_for("1 flow would end")
@@ -200,6 +207,7 @@ def worst_rtt(client: socket.socket, seconds: float) -> float:
     return worst
 
 
+@SLOW
 def test_a_stuck_terminal_is_left_in_time(stage: Stage) -> None:
     console = stage.simulated(size=(160, 50))
     console.stop_reading()
@@ -247,7 +255,7 @@ def test_no_terminal_no_console(stage: Stage, tmp_path: Path) -> None:
     for console, (_, reason) in zip(consoles, cases, strict=True):
         assert console.wait_end() == 2, reason
         line = file.read_text() if reason.startswith("standard error") else console.text()
-        assert line.startswith("Error: --tui: "), line
+        assert line.startswith("Error: the console "), line
         assert reason in " ".join(line.split())
         assert len(line.strip().split("\n")) == 1, line
         assert b"\x1b" not in console.output() + line.encode()
@@ -256,7 +264,14 @@ def test_no_terminal_no_console(stage: Stage, tmp_path: Path) -> None:
 
 def test_json_and_the_console_exclude_each_other(stage: Stage) -> None:
     console = stage.run(
-        "relay", "-L", "127.0.0.1:0?to=127.0.0.1:9", "http://127.0.0.1:9", "--secret", SECRET, "--tui", "--json"
+        "relay",
+        "-L",
+        "127.0.0.1:0?to=127.0.0.1:9",
+        "http://127.0.0.1:9",
+        "--secret",
+        SECRET,
+        "--tui",
+        "--json",
     )
     assert console.wait_end() == 2
     assert "Error: --json: not together with --tui" in console.text()

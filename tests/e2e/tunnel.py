@@ -58,8 +58,8 @@ class PlainPeer:
         self.acked = 0
         self.fin = False
         self.closed = False
-        self._expected = 1 if before is None else before._expected
-        self._next = 1 if before is None else before._next
+        self._expected: int = 1 if before is None else before._expected
+        self._next: int = 1 if before is None else before._next
         self._changed = asyncio.Event()
 
     async def read(self) -> None:

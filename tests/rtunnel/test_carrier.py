@@ -118,7 +118,7 @@ async def test_slow_target_stops_the_application(stage):
 
     await stage.pair(slow)
     _, writer = await stage.app()
-    data = os.urandom(40_000_000)
+    data = os.urandom(48_000_000)
     sending = asyncio.gather(feed(writer, data))
     await until(lambda: stage.client.book.live)
     (carrier,) = stage.client.book.live.values()
@@ -134,7 +134,7 @@ async def test_slow_target_stops_the_application(stage):
 
 
 async def test_slow_application_stops_the_target(stage):
-    data = os.urandom(20_000_000)
+    data = os.urandom(48_000_000)
 
     async def send_and_close(_reader, writer):
         await feed(writer, data)

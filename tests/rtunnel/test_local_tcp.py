@@ -1,4 +1,5 @@
 import asyncio
+from functools import partial
 
 import pytest
 
@@ -43,7 +44,7 @@ async def join():
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
         server.close()
         await until(lambda: tcp.writable)
-        closing.extend([tcp.abort, writer.transport.abort])
+        closing.extend([tcp.abort, partial(reset, writer)])
         return tcp, reader, writer
 
     yield join

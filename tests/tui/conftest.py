@@ -16,10 +16,11 @@ from rtun_tui.settings import Settings
 from rtun_tui.still import StillSource
 from rtun_tui.theme_library import ThemeLibrary
 from rtun_tui.widgets.event_list import EventList
+from rtun_tui.widgets.prompt import Line
 
 START = 1_800_000_000.0  # 2027-01-15 08:00:00 UTC
 DEADLINE = 400  # turns of the loop that a state may take to come
-TURNS = 12  # of the loop without a message after which all is done
+TURNS = 12  # of the loop, in which a message gets to where it is answered
 
 
 class Console:
@@ -57,30 +58,28 @@ class Console:
         await self.settle()
 
     async def line(self, text):
-        """A command line."""
+        """A command line, as if it had been pasted."""
         await self.press("colon")
-        await self.type(text)
+        self.app.overview.prompt.query_one(Line).value = text
         await self.press("enter")
 
     async def settle(self):
         """Nothing is under way any more: no message, no worker."""
-        for _ in range(2):
-            await self._quiet()
-            await self.app.workers.wait_for_complete()
-            await self.pilot._wait_for_screen()
+        await self._quiet()
+        await self.app.workers.wait_for_complete()
+        await self.pilot._wait_for_screen()
         await self._quiet()
 
     async def _quiet(self):
-        """No message has been waiting anywhere for some turns of the loop."""
-        turns = 0
-        while turns < TURNS and self.app.is_running:
-            await asyncio.sleep(0)
+        """No message is waiting anywhere after some turns of the loop, and all is in its place."""
+        while self.app.is_running:
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
             screen = self.app.screen
-            if screen._layout_required:  # done by a timer of the screen
-                await asyncio.sleep(0.001)
-            nodes = [self.app, *screen.walk_children(with_self=True)]
-            quiet = not screen._layout_required and all(node._message_queue.empty() for node in nodes)
-            turns = turns + 1 if quiet else 0
+            nodes = (self.app, *screen.walk_children(with_self=True))
+            if not screen._layout_required and all(node._message_queue.empty() for node in nodes):
+                return
+            await asyncio.sleep(0.001)  # the layout is done by a timer of the screen
 
     async def until(self, state):
         """Wait until `state()` holds."""
@@ -164,7 +163,7 @@ async def _no_wait(*_):
 
 @pytest.fixture(autouse=True)
 def surroundings(monkeypatch, tmp_path):
-    """UTC, no colours of the terminal's wish, no files of the user, and a directory of its own to write to."""
+    """UTC, no wish about colours, no files of the user, and a directory of its own to write to."""
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
     for name in ("NO_COLOR", "RTUN_CONFIG"):

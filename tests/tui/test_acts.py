@@ -134,6 +134,20 @@ async def test_a_drawer_in_a_small_terminal_takes_the_place_of_the_table(console
         assert "SOURCE" in c.text
 
 
+async def test_pages_are_turned_in_a_drawer_that_is_long(console):
+    async with console(size=(80, 24)) as c:
+        await c.press("2", "enter")
+        cursor = c.desk.tables["tunnels"].cursor_key
+        assert "HISTORY" not in c.text
+        await c.press("pagedown")
+        assert "HISTORY" in c.text
+        assert c.desk.tables["tunnels"].cursor_key == cursor
+        await c.press("pageup")
+        assert f"tunnel {cursor}" in c.text
+        await c.press("escape", "3", "pagedown")
+        assert c.flows.cursor > 0
+
+
 async def test_escape_goes_back_step_by_step(console):
     async with console() as c:
         await c.press("space")

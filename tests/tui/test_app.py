@@ -266,15 +266,18 @@ def test_every_topic_has_a_page(topic, page):
 async def test_a_widget_that_raises_ends_the_console_with_its_traceback(console, capfd):
     source = StillSource(world(flows=10), past=0)
     app = make_app(source)
-    with pytest.raises(ZeroDivisionError):
+
+    def broken(y):
+        return 1 / 0
+
+    async def play():
         async with running(app) as c:
-
-            def broken(y):
-                return 1 / 0
-
             c.app.overview.table("flows").draw_line = broken
             c.app.overview.table("flows").refresh()
             await c.until(lambda: app.failure)
+
+    with pytest.raises(ZeroDivisionError):
+        await play()
     assert "ZeroDivisionError" in app.failure
     assert "broken" in app.failure
     assert app.return_code == 1

@@ -5,7 +5,8 @@ import pytest
 from click import UsageError as ClickUsageError
 from click.testing import CliRunner
 
-from rtun_tui.config_command import config, print_keys, print_theme_items, print_themes
+from rtun_tui.config_command import config
+from rtun_tui.config_text import print_keys, print_theme_items, print_themes
 from rtun_tui.keymap import Keymap, parse_keymap
 from rtun_tui.settings import print_template
 from rtun_tui.strict_toml import parse_document

@@ -1,4 +1,4 @@
-"""The door to the console: the terminal is looked at, and broken files are told and no reason to stay away."""
+"""The door to the console: is there a terminal; broken files are told, and no reason to stay away."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def test_warnings_are_seen_in_the_console(console):
 
 def test_without_a_terminal_the_console_is_refused(monkeypatch):
     monkeypatch.setattr(sys, "__stdin__", io.StringIO())
-    with pytest.raises(UsageError, match="^--tui: "):
+    with pytest.raises(UsageError, match="standard input is not one"):
         check()
 
 

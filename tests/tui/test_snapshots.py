@@ -1,4 +1,4 @@
-"""Pictures of the screens. Run with `--snapshot-update` after a change that is meant, and look at the report."""
+"""Pictures of the screens. After a change that is meant: `--snapshot-update`, and look at them."""
 
 from __future__ import annotations
 
@@ -68,6 +68,6 @@ def test_overview(compare, size, theme):
 
 
 @pytest.mark.parametrize("screen", SCREENS)
-@pytest.mark.parametrize("size", ((120, 36), (80, 24)), ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("size", SIZES[1:3], ids=lambda size: f"{size[0]}x{size[1]}")
 def test_screen(compare, size, screen):
     assert compare(size, keys=SCREENS[screen])
