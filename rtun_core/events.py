@@ -27,8 +27,8 @@ class Level(enum.IntEnum):
 
 
 def counted(number: int, thing: str) -> str:
-    """`1 flow`, `2 flows`."""
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+    """`1 flow`, `1,284 flows`."""
+    return f"{number} {thing}" if number == 1 else f"{number:,} {thing}s"
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):

@@ -12,7 +12,7 @@ from rtun_core.errors import RtunError
 from rtun_core.events import Level, counted
 from rtun_core.view.cells import cell_text
 from rtun_core.view.columns import COLUMNS
-from rtun_core.view.page import MAX_LIMIT, MAX_MARKS
+from rtun_core.view.page import MAX_LIMIT
 from rtun_tui.draw.headings import NAMES, heading
 from rtun_tui.export import export_text
 from rtun_tui.key_actions import TABLES, KeyAction
@@ -25,6 +25,7 @@ from rtun_tui.view_commands import units_text
 from rtun_tui.widgets.detail import Detail
 from rtun_tui.widgets.event_list import EventList
 from rtun_tui.widgets.live_table import LiveTable
+from rtun_tui.widgets.path_health import PathHealth
 
 if TYPE_CHECKING:
     from rtun_tui.app import ConsoleApp
@@ -95,6 +96,7 @@ class Acts:
             "show.totals": self._totals,
             "show.privacy": self._privacy,
             "show.theme": self._choose_theme,
+            "show.health": self._health,
             "show.level": self._level,
             "take.copy": self._copy,
             "take.copy-json": self._copy_json,
@@ -282,6 +284,11 @@ class Acts:
         desk.look_with(private=not desk.look.private)
         self._app.say(f"parts of addresses are {'hidden' if desk.look.private else 'shown'}")
 
+    def _health(self) -> None:
+        health = self._app.overview.pane(PathHealth)
+        health.action_next_mode()
+        self._app.say(f"path health shows {health.mode}")
+
     def _level(self) -> None:
         levels = list(Level)
         desk = self._app.desk
@@ -317,11 +324,8 @@ class Acts:
         if not state.marks:
             row = state.current()
             return [] if row is None else [row]
-        spec = state.spec()
-        among = f"({spec.filter}) @marked" if spec.filter else "@marked"
-        marks = tuple(sorted(state.marks)[:MAX_MARKS])
         page = await self._app.source.page(
-            msgspec.structs.replace(spec, filter=among, marks=marks, offset=0, limit=MAX_LIMIT)
+            msgspec.structs.replace(state.marked_spec(), offset=0, limit=MAX_LIMIT)
         )
         return list(page.rows)
 

@@ -136,11 +136,13 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
             self.set_interval(THEME_POLL, self._watch_themes)
 
     def close(self, kind: EndKind, signum: int = 0) -> None:
-        """Close the console; what it shows is the caller's business. The first to ask says why.
+        """Close the console; what it shows is the caller's business. The first to ask says why, but
+        a signal that comes while only the console is closed is not lost.
 
         While it is still being made it closes once that is done: what is left out would be missed.
         """
-        self.ending = self.ending or ConsoleEnd(kind, signum)
+        if self.ending is None or self.ending.kind is EndKind.DETACHED:
+            self.ending = ConsoleEnd(kind, signum)
         if self._made:
             self.exit(self.ending)
 
@@ -310,20 +312,23 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
         """Why nothing can be changed here; empty when it can."""
         return self.source.refusal or ("the console is read-only" if self.manner.read_only else "")
 
-    def works(self, action: str) -> bool:
-        """Whether a key that acts could do so now; all others always can."""
-        operation = OPERATIONS.get(action)
-        if operation is None:
-            return True
+    def works(self) -> Callable[[str], bool]:
+        """What tells of an action whether it could be done now: keys that act, not all others, may not."""
         picture = self.overview.picture
-        if picture is None or self.refusal():
-            return False
-        return not isinstance(operation(self.context(picture)), Refusal)
+        context = None if picture is None or self.refusal() else self.context(picture)
+
+        def works(action: str) -> bool:
+            operation = OPERATIONS.get(action)
+            if operation is None or context is None:
+                return operation is None
+            return not isinstance(operation(context), Refusal)
+
+        return works
 
     def context(self, picture: Picture) -> Context:
         """What the user has chosen, of what is shown."""
         state = self.desk.table
-        marked = sorted(state.marks & self._shown_keys(state)) if state.marks else []
+        marked = sorted(state.marks & self._shown_marks(state)) if state.marks else []
         return Context(
             snapshot=picture.snapshot,
             table=state.table,
@@ -332,17 +337,16 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
             hidden=len(state.marks) - len(marked),
         )
 
-    def _shown_keys(self, state: TableState) -> Set[str]:
-        """Keys of the rows that pass the filter: nothing that is hidden is acted on.
+    def _shown_marks(self, state: TableState) -> Set[str]:
+        """Marked rows that pass the filter: nothing that is hidden is acted on.
 
-        Where only the engine knows them all, those of the window, unless no filter hides anything.
+        Where only the engine knows them all, the rows of the window, unless no filter hides anything.
         """
-        spec = msgspec.structs.replace(state.spec(), marks=tuple(sorted(state.marks)))
-        keys = self.source.select(spec)
+        keys = self.source.select(state.marked_spec())
         if keys is not None:
             return set(keys)
         rows = state.page.rows if state.page is not None else ()
-        return {row_key(state.table, row) for row in rows} if spec.filter else state.marks
+        return {row_key(state.table, row) for row in rows} if state.spec().filter else state.marks
 
     def _selectors(self) -> dict[str, Callable[[], Sequence[str]]]:
         state = self.desk.tables["flows"]

@@ -83,6 +83,7 @@ KEY_ACTIONS: tuple[KeyAction, ...] = (
     KeyAction("show.totals", ("t",), "show", "rates or totals"),
     KeyAction("show.privacy", ("P",), "show", "hide parts of addresses"),
     KeyAction("show.theme", ("T",), "show", "choose a theme"),
+    KeyAction("show.health", ("i",), "show", "path health: round trips or loss"),
     KeyAction("show.level", ("L",), "show", "which events are shown"),
     KeyAction(
         "act.use-agent",

@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from rtun_core.view.columns import COLUMNS, Column, TableId, column_named, row_key
 from rtun_core.view.page import MAX_MARKS, Page, Sort, ViewSpec
 
@@ -66,6 +68,15 @@ class TableState:
             follow=None if self.resting else self.cursor_key,
             marks=marks,
             named=tuple(self.names.items()) if "@" in text else (),
+        )
+
+    def marked_spec(self) -> ViewSpec:
+        """The marked rows among those that pass the filter; no window."""
+        spec = self.spec()
+        return msgspec.structs.replace(
+            spec,
+            filter=f"({spec.filter}) @marked" if spec.filter else "@marked",
+            marks=tuple(sorted(self.marks)[:MAX_MARKS]),
         )
 
     def needs_window(self) -> bool:

@@ -77,7 +77,7 @@ class Overview(Screen[None], inherit_bindings=False):
         keymap: Keymap,
         complete: Complete,
         *,
-        works: Callable[[str], bool],
+        works: Callable[[], Callable[[str], bool]],
         ascii: bool = False,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -213,9 +213,9 @@ class Overview(Screen[None], inherit_bindings=False):
         """Key, word, whether it works, for the pane in front. The first and the last one stay the longest."""
         if self.prompt.editing:
             return TYPING
-        pane = self.desk.pane
+        pane, works = self.desk.pane, self._works()
         return [
-            (display_key(self.keymap.of(action.id)[0]), action.hint, self._works(action.id))
+            (display_key(self.keymap.of(action.id)[0]), action.hint, works(action.id))
             for action in sorted(KEY_ACTIONS, key=lambda action: action.id != "app.help")
             if action.hint and pane in action.panes and self.keymap.of(action.id)
         ]

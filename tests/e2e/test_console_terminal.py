@@ -7,6 +7,7 @@ import signal
 import socket
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -159,7 +160,9 @@ def test_the_console_is_closed_and_the_relay_stays(stage: Stage) -> None:
 
 @SLOW
 @pytest.mark.timeout(180)
-def test_a_terminal_that_is_not_read_for_20_seconds(stage: Stage) -> None:
+def test_a_terminal_that_is_not_read_for_20_seconds(
+    stage: Stage, record_testsuite_property: Callable[[str, object], None]
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     console = stage.relay("--metrics", f"127.0.0.1:{port}", size=(160, 50))
@@ -177,7 +180,11 @@ def test_a_terminal_that_is_not_read_for_20_seconds(stage: Stage) -> None:
     console.wait_for("┏━ 2 Tunnels")
     console.wait_for(lambda screen: re.search(r"relay 2\ds", screen.line(0)))
     late = {limit: (after[limit] - before[limit]) for limit in after}
-    print(f"worst RTT read {quiet * 1e3:.1f} ms, not read {stuck * 1e3:.1f} ms; frames {dropped}; lag {late}")
+    record_testsuite_property(
+        "worst_rtt_ms", {"read": round(quiet * 1e3, 1), "not read": round(stuck * 1e3, 1)}
+    )
+    record_testsuite_property("frames_dropped", dropped)
+    record_testsuite_property("loop_lag", late)
     assert late[0.1] == late[float("inf")], late  # 12 s on a loop that is shared with the console
     assert stuck < 0.25
     console.send("q")

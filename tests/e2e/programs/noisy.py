@@ -25,9 +25,9 @@ def noise() -> None:
     late.propagate = False
     late.addHandler(logging.StreamHandler())
     late.error("stray late")
-    print("stray print")
-    print("stray half", end="", file=sys.stderr)
-    print(" and half", file=sys.stderr)
+    print("stray print")  # noqa: T201 - what it is there for
+    sys.stderr.write("stray half")
+    sys.stderr.write(" and half\n")
     warnings.warn("stray warn", stacklevel=1)
     raise RuntimeError("stray thread")
 

@@ -8,7 +8,6 @@ time after it has happened, as login shells do. Ends with the status of the chil
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys

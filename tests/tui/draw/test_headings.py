@@ -52,7 +52,7 @@ def test_the_note_has_marks_filter_and_order():
     state.marks.clear()
     assert note(state, ascii=True) == "filter off: dn>1M  by dn v"
     assert note(TableState(table="flows")) == ""
-    assert note(new_table("flows"), ascii=True) == "by dn v"
+    assert note(new_table("flows", {}), ascii=True) == "by dn v"
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ async def test_keys(keys, answer):
     assert await press(Leave(3), *keys) is answer
 
 
-@pytest.mark.parametrize(("flows", "words"), [(1, "1 flow would end"), (1284, "1284 flows would end")])
+@pytest.mark.parametrize(("flows", "words"), [(1, "1 flow would end"), (1284, "1,284 flows would end")])
 async def test_it_says_what_ends(flows, words):
     app = Asking(Leave(flows))
     async with app.run_test(size=(100, 30)):
