@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from weakref import WeakSet
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
@@ -22,7 +21,7 @@ _SHUTDOWN_TIME = 0.1
 
 
 class Entrance(web.Server):
-    """A protocol factory that admits at most `limit` connections that have not been let in.
+    """An HTTP server that admits at most `limit` connections that have not been let in.
 
     Each has `patience` seconds to get there. `on_fault` gets "flood" or "idle".
     """
@@ -40,20 +39,18 @@ class Entrance(web.Server):
         self._patience = patience
         self._on_fault = on_fault
         self._waiting: dict[RequestHandler, asyncio.TimerHandle] = {}
-        self._refused: WeakSet[RequestHandler] = WeakSet()
 
     @property
     def strangers(self) -> int:
         """Connections that have not been let in."""
         return len(self._waiting)
 
-    def __call__(self) -> RequestHandler:
-        """The protocol of a new connection."""
-        protocol = super().__call__()
+    def admit(self) -> asyncio.Protocol:
+        """The protocol of a new connection, for `create_server`."""
         if len(self._waiting) >= self._limit:
             self._on_fault("flood")
-            self._refused.add(protocol)
-            return protocol
+            return _Refusal()
+        protocol = self()
         timer = asyncio.get_running_loop().call_later(self._patience, self._too_late, protocol)
         self._waiting[protocol] = timer
         return protocol
@@ -63,12 +60,6 @@ class Entrance(web.Server):
         timer = self._waiting.pop(protocol, None)
         if timer is not None:
             timer.cancel()
-
-    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
-        """Told by the library: a connection is there."""
-        super().connection_made(handler, transport)
-        if handler in self._refused:
-            transport.abort()
 
     def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
         """Told by the library: a connection is gone."""
@@ -93,3 +84,11 @@ class Entrance(web.Server):
 def _drop(protocol: RequestHandler) -> None:
     if protocol.transport is not None:
         protocol.transport.abort()
+
+
+class _Refusal(asyncio.Protocol):
+    """Hangs up."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The end, at once."""
+        transport.close()

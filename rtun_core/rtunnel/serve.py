@@ -108,7 +108,7 @@ class ServeService:
             self._handle, limit=_MAX_STRANGERS, patience=_HANDSHAKE_TIME, on_fault=self.book.fault
         )
         self._listener = await loop.create_server(
-            self._entrance,
+            self._entrance.admit,
             sock=sock,
             ssl=context,
             ssl_handshake_timeout=None if context is None else _HANDSHAKE_TIME,

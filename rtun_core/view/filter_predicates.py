@@ -129,7 +129,7 @@ class InNetwork:
         text = str(value)
         endpoint = read_endpoint(text)
         if endpoint is None:
-            return self.names(text) or self.names(host_of(text))
+            return self.names(text) or (":" in text and self.names(host_of(text)))
         return any(network.holds(*endpoint) for network in self.networks)
 
     def mask(self, sources: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -6,7 +6,7 @@ It draws a desk and a picture. A key becomes an `Act` message; what it means is 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from textual import events
@@ -18,7 +18,7 @@ from textual.widget import Widget
 from rtun_core.engine.source import Picture, SourceStatus
 from rtun_core.events import Stamped
 from rtun_core.view.columns import TABLES, TableId
-from rtun_tui.arrange import Form, arrange, form_of
+from rtun_tui.arrange import Box, Form, Pane, arrange, form_of
 from rtun_tui.desk import PANES, Desk
 from rtun_tui.draw.headings import heading, note, places, short_heading
 from rtun_tui.drawn import Drawn
@@ -91,6 +91,7 @@ class Overview(Screen[None], inherit_bindings=False):
         self._works = works
         self._status = SourceStatus("LIVE")
         self._last_event = ""
+        self._placed: tuple[Mapping[Pane, Box], bool] | None = None
 
     def compose(self) -> ComposeResult:
         """Every pane; where it stands, and whether, is decided by `arrange`."""
@@ -144,7 +145,7 @@ class Overview(Screen[None], inherit_bindings=False):
 
     def look_as(self, palette: Palette) -> None:
         """Colours, units and characters for every pane."""
-        for widget in self.query(Drawn):
+        for widget in self._drawn:
             widget.palette, widget.look, widget.ascii = palette, self.desk.look, self._ascii
 
     def sync(self) -> None:
@@ -153,7 +154,7 @@ class Overview(Screen[None], inherit_bindings=False):
         pane = self.query_one(f"#{self.desk.pane}", Widget)
         if not self.prompt.editing and pane.display and self.focused is not pane:
             self.set_focus(pane)
-        for widget in self.query(Drawn):
+        for widget in self._drawn:
             widget.look = self.desk.look
         self.pane(EventList).level = self.desk.level
         for table in TABLES:
@@ -166,6 +167,9 @@ class Overview(Screen[None], inherit_bindings=False):
         rows = {table: page.shown for table, page in (self.picture.pages if self.picture else {}).items()}
         boxes = arrange(size.width, size.height, self.desk.wish(rows))
         framed = form_of(size.width, size.height) is Form.FULL
+        if self._placed == (boxes, framed):
+            return
+        self._placed = boxes, framed
         for widget in self.children:
             box = boxes.get(widget.id or "")
             widget.display = box is not None
@@ -229,6 +233,10 @@ class Overview(Screen[None], inherit_bindings=False):
     def table(self, table: TableId) -> LiveTable:
         """A table by its name."""
         return self.query_one(f"#{table}", LiveTable)
+
+    @property
+    def _drawn(self) -> list[Drawn]:
+        return [widget for widget in self.children if isinstance(widget, Drawn)]
 
     @property
     def prompt(self) -> Prompt:
@@ -297,9 +305,9 @@ class Overview(Screen[None], inherit_bindings=False):
         self.table(event.table).action_sort_by(event.column)
         self._titles()
 
-    def on_live_table_marks_changed(self) -> None:
+    def on_live_table_marks_changed(self, event: LiveTable.MarksChanged) -> None:
         """The title says how many there are."""
-        self._titles()
+        self.table(event.table).note = note(self.desk.tables[event.table], ascii=self._ascii)
 
     def on_live_table_cursor_moved(self) -> None:
         """The drawer follows the cursor."""

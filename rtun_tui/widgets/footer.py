@@ -18,13 +18,15 @@ class KeyHints(Painted):
 
     def show(self, hints: Sequence[Hint]) -> None:
         """Key, word, and whether it works now; the most important first, how to leave last."""
-        self._hints = tuple(hints)
-        self.sync()
+        if tuple(hints) != self._hints:
+            self._hints = tuple(hints)
+            self.sync()
 
     def message(self, text: str, role: str = "hint") -> None:
         """Say something; how long is for the caller to decide."""
-        self._message = (text, role)
-        self.sync()
+        if (text, role) != self._message:
+            self._message = (text, role)
+            self.sync()
 
     def clear(self) -> None:
         """The hints again."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -20,7 +21,7 @@ from tests.e2e.processes import Fleet, Process, local_address
 pytestmark = pytest.mark.slow
 
 SIZE = 600
-LANES = 4
+AT_A_TIME = 4  # generators
 MOST_FLOWS = 150  # of one generator
 SOAK_S = 60.0
 WARM_S = 20.0  # until buffers and tables have the size that they need
@@ -67,7 +68,7 @@ def start(fleet: Fleet, loads: ExitStack, ends: list[str], *args: str) -> tuple[
 
 def capacity(loads: ExitStack, lane: Lane) -> float:
     """Roughly the highest rate of a rule; quick, and counted from zero afterwards."""
-    generator = load(loads, "gen", lane.entry, "--flows", "64", "--stdin")
+    generator = load(loads, "gen", lane.entry, "--flows", str(AT_A_TIME * MOST_FLOWS), "--stdin")
     generator.ready()
     rate = coarse_capacity(Side(generator, lane.sink, {}), SIZE)
     lane.sink.ask("0")
@@ -91,8 +92,22 @@ def resources(*processes: Process) -> list[Resources]:
     return [Resources(each.num_fds(), each.memory_info().rss) for each in found]
 
 
+def drops(*processes: Process) -> Counter[str]:
+    """What all of them dropped."""
+    return sum((Counter(process.snapshot()["drops"]) for process in processes), Counter())
+
+
 def ping(lane: Lane, seconds: int) -> Result:
     return measured("ping", lane.entry, "--rate", "200", "--seconds", str(seconds), "--size", "200")
+
+
+def arrived(lane: Lane, sent: int) -> int:
+    """How many datagrams came, once all did or no more do."""
+    before, received = -1, int(lane.sink.ask("?")["received"])
+    while before < received < sent:
+        time.sleep(0.5)
+        before, received = received, int(lane.sink.ask("?")["received"])
+    return received
 
 
 def wait_for_no_flows(process: Process) -> None:
@@ -101,30 +116,32 @@ def wait_for_no_flows(process: Process) -> None:
 
 @pytest.mark.timeout(240)
 def test_a_minute_at_half_the_highest_rate_loses_and_leaks_nothing(fleet: Fleet, loads: ExitStack) -> None:
-    relay, agent, lanes = start(fleet, loads, ["sink"] * LANES, "--udp-idle-timeout", str(IDLE_S))
-    share = 0.5 * capacity(loads, lanes[0]) / LANES
+    relay, agent, (lane,) = start(fleet, loads, ["sink"], "--udp-idle-timeout", str(IDLE_S))
+    share = 0.5 * capacity(loads, lane) / AT_A_TIME
     for process in (relay, agent):
         wait_for_no_flows(process)
-    idle = resources(relay, agent)
+    idle, dropped = resources(relay, agent), drops(relay, agent)
 
     begin = time.monotonic()
-    with ThreadPoolExecutor(LANES) as pool:
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
         runs = [
             pool.submit(come_and_go, lane, share, begin + SOAK_S, random.Random(seed))
-            for seed, lane in enumerate(lanes)
+            for seed in range(AT_A_TIME)
         ]
         time.sleep(WARM_S)
         warm = resources(relay, agent)
-        sent = [run.result() for run in runs]
+        sent = sum(run.result() for run in runs)
 
-    assert [lane.sink.ask("?")["unique"] for lane in lanes] == sent
+    lost = sent - arrived(lane, sent)
+    dropped = drops(relay, agent) - dropped
+    assert 0 <= lost <= dropped["kernel"], dropped
+    assert not dropped, f"{lost} of {sent} were lost: the machine has no time for half the highest rate"
     busy = resources(relay, agent)
     for process in (relay, agent):
         wait_for_no_flows(process)
-        assert process.count("flow.opened") > LANES * MOST_FLOWS
+        assert process.count("flow.opened") > AT_A_TIME * MOST_FLOWS
         assert process.count("flow.closed") == process.count("flow.opened")
-        assert process.count("tunnel.up") == len(process.snapshot()["tunnels"]) == LANES
-        assert process.snapshot()["drops"] == {}
+        assert process.count("tunnel.up") == len(process.snapshot()["tunnels"]) == 1
     for before, after in zip(idle, resources(relay, agent), strict=True):
         assert after.files <= before.files + SPARE_FILES
     for before, after in zip(warm, busy, strict=True):
@@ -139,7 +156,7 @@ def test_ten_seconds_of_far_too_much_are_over_within_a_second(fleet: Fleet, load
 
     options = ("--flows", "64", "--rate", str(2 * highest), "--seconds", str(OVERLOAD_S), "--size", str(SIZE))
     assert measured("gen", flood.entry, *options)["sent"] > 1.2 * highest * OVERLOAD_S
-    assert flood.sink.ask("?")["unique"] > 0.3 * highest * OVERLOAD_S
+    assert flood.sink.ask("?")["received"] > 0.3 * highest * OVERLOAD_S
 
     time.sleep(1)  # that is all the time it gets
     after = ping(echo, 2)

@@ -21,7 +21,7 @@ async def entered():
         return web.Response(text="hello")
 
     entrance = Entrance(handle, limit=2, patience=0.2, on_fault=lambda reason: faults.update([reason]))
-    listener = await asyncio.get_running_loop().create_server(entrance, "127.0.0.1", 0)
+    listener = await asyncio.get_running_loop().create_server(entrance.admit, "127.0.0.1", 0)
     entrance.port = listener.sockets[0].getsockname()[1]
     entrance.faults = faults
     yield entrance

@@ -1,5 +1,4 @@
 import asyncio
-from functools import partial
 
 import pytest
 
@@ -35,7 +34,7 @@ class User:
 @pytest.fixture
 async def join():
     """Connects a LocalTcp to a plain stream."""
-    closing = []
+    ends = []
 
     async def join(user):
         loop = asyncio.get_running_loop()
@@ -44,12 +43,13 @@ async def join():
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
         server.close()
         await until(lambda: tcp.writable)
-        closing.extend([tcp.abort, partial(reset, writer)])
+        ends.append((tcp, writer))
         return tcp, reader, writer
 
     yield join
-    for close in closing:
-        close()
+    for tcp, writer in ends:
+        tcp.abort()
+        writer.transport.abort()
     for _ in range(3):
         await asyncio.sleep(0)
 

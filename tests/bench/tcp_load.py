@@ -1,0 +1,168 @@
+"""What the bench of the TCP tunnel talks to, each in a process of its own: a target, and a plain forwarder.
+
+    tcp_load target             each connection says first what it wants: a letter and a number (`REQUEST`)
+                                u N   take N bytes, then answer one
+                                d N   send N bytes
+                                e N   send back what comes
+    tcp_load forward IP:PORT    on uvloop if rtun would use it
+
+The first line of the output is the port. Any line on the input of a target is answered by the bytes that
+each connection with the letter u has brought, as JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import selectors
+import socket
+import struct
+import sys
+from typing import Final, cast
+
+REQUEST: Final = struct.Struct("!cQ")
+BLOCK: Final = 262_144
+_HIGH: Final = 262_144
+_BACKLOG: Final = 1024
+
+_zeros = bytes(BLOCK)
+_scratch = memoryview(bytearray(BLOCK))
+
+
+class _Connection:
+    """One connection of the target."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.mode = b""
+        self.left = 0
+        self.taken = 0
+
+    def step(self) -> bool:
+        """Do one read or write; False when it is over."""
+        if not self.mode:
+            return self._begin()
+        if self.mode == b"d":
+            self.left -= self.sock.send(_zeros[: min(self.left, BLOCK)])
+            return self.left > 0
+        size = self.sock.recv_into(_scratch)
+        if self.mode == b"e":
+            self.sock.sendall(_scratch[:size])
+        self.taken += size
+        if self.mode == b"u" and 0 < self.left <= self.taken:
+            self.left = 0
+            self.sock.sendall(b".")
+        return size > 0
+
+    def _begin(self) -> bool:
+        head = self.sock.recv(REQUEST.size, socket.MSG_WAITALL)
+        if len(head) == REQUEST.size:
+            self.mode, self.left = REQUEST.unpack(head)
+        return bool(self.mode)
+
+
+class _Target:
+    def __init__(self) -> None:
+        self._open: list[_Connection] = []
+        self._selector = selectors.DefaultSelector()
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
+        self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
+        self._selector.register(sys.stdin, selectors.EVENT_READ, self._answer)
+        print(self._listener.getsockname()[1], flush=True)
+
+    def run(self) -> None:
+        while True:
+            for key, _ in self._selector.select():
+                if isinstance(key.data, _Connection):
+                    self._step(key.data)
+                else:
+                    key.data()
+
+    def _accept(self) -> None:
+        sock, _ = self._listener.accept()
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = _Connection(sock)
+        self._open.append(connection)
+        self._selector.register(sock, selectors.EVENT_READ, connection)
+
+    def _step(self, connection: _Connection) -> None:
+        before = connection.mode
+        try:
+            alive = connection.step()
+        except OSError:
+            alive = False
+        if not alive:
+            self._selector.unregister(connection.sock)
+            self._open.remove(connection)
+            connection.sock.close()
+        elif not before and connection.mode == b"d":
+            connection.sock.setblocking(False)
+            self._selector.modify(connection.sock, selectors.EVENT_WRITE, connection)
+
+    def _answer(self) -> None:
+        if not sys.stdin.readline():
+            sys.exit()
+        print(json.dumps([each.taken for each in self._open if each.mode == b"u"]), flush=True)
+
+
+class _Half(asyncio.Protocol):
+    """One side of a forwarded connection."""
+
+    def __init__(self, target: tuple[str, int] | None = None) -> None:
+        self.other: _Half | None = None
+        self.transport: asyncio.Transport | None = None
+        self._target = target
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(high=_HIGH)
+        if self._target is not None:
+            self.transport.pause_reading()
+            loop = asyncio.get_running_loop()
+            self._opening = asyncio.ensure_future(loop.create_connection(_Half, *self._target))
+            self._opening.add_done_callback(self._opened)
+
+    def _opened(self, opening: asyncio.Future[tuple[asyncio.Transport, _Half]]) -> None:
+        assert self.transport is not None
+        self.other = opening.result()[1]
+        self.other.other = self
+        self.transport.resume_reading()
+
+    def data_received(self, data: bytes) -> None:
+        if self.other is not None and self.other.transport is not None:
+            self.other.transport.write(data)
+
+    def pause_writing(self) -> None:
+        if self.other is not None and self.other.transport is not None:
+            self.other.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self.other is not None and self.other.transport is not None:
+            self.other.transport.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.other is not None and self.other.transport is not None:
+            self.other.transport.close()
+
+
+async def _forward(target: tuple[str, int]) -> None:
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: _Half(target), "127.0.0.1", 0, backlog=_BACKLOG)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await loop.run_in_executor(None, sys.stdin.read)
+    server.close()
+
+
+def main() -> None:
+    """Run what the arguments name, until the input ends."""
+    if sys.argv[1] == "target":
+        _Target().run()
+    from rtun_core.cli.run import _loop_factory
+
+    host, _, port = sys.argv[2].rpartition(":")
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_forward((host, int(port))))
+
+
+if __name__ == "__main__":
+    main()
