@@ -19,7 +19,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from rtun_core.events import BusLagged, Event, Stamped
+from rtun_core.event import Event, Stamped
+from rtun_core.events import BusLagged
 
 HISTORY = 4096
 

@@ -1,49 +1,11 @@
-"""What happens in rtun, as one frozen struct each: the JSON lines, the log, the recording and the docs.
-
-An event says that something *happened*; counters are sampled in the snapshot and never sent as
-events. A `Stamped` event carries the envelope that the bus gives it. Its JSON form is flat:
-
-    {"v":1,"seq":17,"ts":"2026-02-03T04:05:06.789Z","mono":12.345,"type":"tunnel.up","tunnel":"t5",...}
-"""
+"""What happens in rtun, as one frozen struct each: the JSON lines, the log, the recording and the docs."""
 
 from __future__ import annotations
 
-import enum
-from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import msgspec
-
-from rtun_core.model import SCHEMA_VERSION, AgentId, FlowId, RuleId, TunnelId
-
-
-class Level(enum.IntEnum):
-    """How loudly an event is logged."""
-
-    DEBUG = 10
-    INFO = 20
-    WARNING = 30
-    ERROR = 40
-
-
-def counted(number: int, thing: str) -> str:
-    """`1 flow`, `1,284 flows`."""
-    return f"{number} {thing}" if number == 1 else f"{number:,} {thing}s"
-
-
-class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
-    """Base of all events."""
-
-    level: ClassVar[Level] = Level.INFO
-
-    @property
-    def severity(self) -> Level:
-        """How loudly this very event is logged; `level` is that of its kind."""
-        return self.level
-
-    def text(self) -> str:
-        """One line for people."""
-        raise NotImplementedError
+from rtun_core.event import Event, Level, counted
+from rtun_core.model import AgentId, FlowId, RuleId, TunnelId
 
 
 class EngineStarted(Event, frozen=True, kw_only=True, tag="engine.started"):
@@ -435,38 +397,6 @@ class BusLagged(Event, frozen=True, kw_only=True, tag="bus.lagged"):
 
     def text(self) -> str:
         return f"{self.skipped} events skipped: the reader is slow"
-
-
-class Stamped(msgspec.Struct, frozen=True):
-    """An event with its envelope: sequence from 1, Unix seconds, monotonic seconds since start."""
-
-    seq: int
-    ts: float
-    mono: float
-    event: Event
-
-
-def rfc3339(ts: float) -> str:
-    """Unix seconds as UTC text with milliseconds."""
-    return datetime.fromtimestamp(ts, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def event_fields(stamped: Stamped) -> dict[str, Any]:
-    """The flat JSON form of a stamped event, as builtin types."""
-    fields: dict[str, Any] = msgspec.to_builtins(stamped.event)
-    kind = fields.pop("type")
-    head = {
-        "v": SCHEMA_VERSION,
-        "seq": stamped.seq,
-        "ts": rfc3339(stamped.ts),
-        "mono": round(stamped.mono, 6),
-    }
-    return head | {"type": kind} | fields
-
-
-def event_json(stamped: Stamped) -> bytes:
-    """One JSON object, without a newline."""
-    return msgspec.json.encode(event_fields(stamped))
 
 
 def event_types() -> dict[str, type[Event]]:

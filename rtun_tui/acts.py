@@ -9,7 +9,7 @@ import msgspec
 
 from rtun_core.cli.console import EndKind
 from rtun_core.errors import RtunError
-from rtun_core.events import Level, counted
+from rtun_core.event import Level, counted
 from rtun_core.view.cells import cell_text
 from rtun_core.view.columns import COLUMNS
 from rtun_core.view.page import MAX_LIMIT

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
-from rtun_core.events import Level
+from rtun_core.event import Level
 from rtun_core.view.columns import COLUMNS, TABLES, TableId
 from rtun_core.view.page import Sort, ViewSpec
 from rtun_core.view.units import Look

@@ -14,7 +14,7 @@ from rtun_core.cli.console import EndKind
 from rtun_core.commands import StartRecording, StopRecording
 from rtun_core.engine.source import Playable
 from rtun_core.errors import RtunError, UsageError
-from rtun_core.events import counted
+from rtun_core.event import counted
 from rtun_core.view.columns import row_key
 from rtun_core.view.page import MAX_LIMIT
 from rtun_tui.export import export_text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 
-from rtun_core.events import event_json, rfc3339
+from rtun_core.event import event_json, rfc3339
 from rtun_core.view.units import Look, masked_text
 from rtun_tui.draw.events import event_line, event_text
 from rtun_tui.event_log import WORDS, EventLog

@@ -15,7 +15,8 @@ from collections.abc import Hashable, Iterable, Sequence
 from functools import lru_cache
 from itertools import islice
 
-from rtun_core.events import Event, FlowClosed, FlowMoved, FlowOpened, Level, Notice, Stamped
+from rtun_core.event import Event, Level, Stamped
+from rtun_core.events import FlowClosed, FlowMoved, FlowOpened, Notice
 from rtun_core.view.cells import visible
 
 LIMIT = 5_000  # lines, and events behind them

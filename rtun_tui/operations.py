@@ -26,7 +26,7 @@ from rtun_core.commands import (
     SwitchAgent,
     UnpinAgent,
 )
-from rtun_core.events import counted
+from rtun_core.event import counted
 from rtun_core.model import (
     AgentState,
     AgentView,

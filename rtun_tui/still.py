@@ -13,7 +13,8 @@ from rtun_core.commands import Command, CommandResult, spell
 from rtun_core.engine.simulated import SimulatedWorld
 from rtun_core.engine.source import Picture, SourceStatus
 from rtun_core.errors import CommandRefused
-from rtun_core.events import CommandDone, CommandWasRefused, Event, Stamped
+from rtun_core.event import Event, Stamped
+from rtun_core.events import CommandDone, CommandWasRefused
 from rtun_core.model import Snapshot
 from rtun_core.view.history import History
 from rtun_core.view.page import Page, ViewSpec

@@ -16,7 +16,7 @@ import msgspec
 
 from rtun_core.commands import COMMANDS, CloseFlow, Command, MoveFlow, Quit, parse_command
 from rtun_core.errors import UsageError
-from rtun_core.events import Level
+from rtun_core.event import Level
 from rtun_core.model import FlowId
 from rtun_core.view.columns import COLUMNS, column_named
 from rtun_core.view.filter import compile_filter

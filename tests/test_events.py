@@ -10,7 +10,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from rtun_core.events import Event, Level, Stamped, event_fields, event_json, event_types, rfc3339
+from rtun_core.event import Event, Level, Stamped, event_fields, event_json, rfc3339
+from rtun_core.events import event_types
 from rtun_core.model import SCHEMA_VERSION
 
 GOLDEN = Path(__file__).with_name("events.golden.txt")

@@ -25,7 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtun_core.agent.flow_columns import NO_PATH, FlowColumns, Slots
-from rtun_core.events import Event, FlowClosed, FlowOpened
+from rtun_core.event import Event
+from rtun_core.events import FlowClosed, FlowOpened
 from rtun_core.flow_rows import format_flow_id
 from rtun_core.model import FlowId, TunnelId
 from rtun_core.net.frame_socket import SCALAR_ROWS

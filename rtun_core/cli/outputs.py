@@ -13,7 +13,7 @@ import click
 
 from rtun_core.cli.options import address, number, packed
 from rtun_core.errors import UsageError
-from rtun_core.events import Level
+from rtun_core.event import Level
 
 if TYPE_CHECKING:
     from rtun_core.bus import EventBus

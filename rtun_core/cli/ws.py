@@ -22,7 +22,7 @@ from rtun_core.cli.ws_values import (
     parse_tunnel_url,
 )
 from rtun_core.errors import UsageError
-from rtun_core.events import Level
+from rtun_core.event import Level
 
 EVERYWHERE = "0.0.0.0"
 MAX_SECONDS = 31_536_000  # a year

@@ -30,7 +30,7 @@ from rtun_core.engine.view_messages import (
     pages_of,
 )
 from rtun_core.errors import CommandRefused, RtunError, UsageError
-from rtun_core.events import Stamped
+from rtun_core.event import Stamped
 from rtun_core.net.tasks import TaskOwner
 from rtun_core.view.filter_text import FilterError
 from rtun_core.view.history import STEP, HistoryPicture

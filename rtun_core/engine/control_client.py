@@ -19,7 +19,8 @@ from rtun_core.engine.control import is_alive
 from rtun_core.engine.hello import Hello
 from rtun_core.engine.paths import control_socket, runtime_dir
 from rtun_core.errors import CommandRefused, RtunError, UsageError
-from rtun_core.events import Stamped, event_types
+from rtun_core.event import Stamped
+from rtun_core.events import event_types
 from rtun_core.model import Snapshot
 
 ANSWER_LIMIT = 30.0  # seconds to wait for an answer

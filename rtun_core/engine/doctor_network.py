@@ -20,7 +20,7 @@ from cryptography import x509
 
 from rtun_core.engine.doctor import Finding
 from rtun_core.errors import BindError, RemoteProtocolError, SignalingError
-from rtun_core.events import counted
+from rtun_core.event import counted
 from rtun_core.net.endpoint import SignalEndpoint
 from rtun_core.net.interfaces import local_addresses
 from rtun_core.net.signal_client import list_agents

@@ -16,7 +16,7 @@ from typing import Any
 from rtun_core.bus import Subscription
 from rtun_core.commands import Command, CommandResult
 from rtun_core.engine.engine import Engine
-from rtun_core.events import Event
+from rtun_core.event import Event
 
 EVENTS = 4096  # unread events kept for a console that does not come to look
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import deque
 
 from rtun_core.bus import HISTORY
-from rtun_core.events import BusLagged, EngineStopping, Stamped
+from rtun_core.event import Stamped
+from rtun_core.events import BusLagged, EngineStopping
 
 
 class EventInbox:

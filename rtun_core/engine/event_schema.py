@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from rtun_core.events import Event, event_types
+from rtun_core.event import Event
+from rtun_core.events import event_types
 from rtun_core.model import SCHEMA_VERSION
 
 _ENVELOPE: dict[str, Any] = {

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from rtun_core.bus import EventBus
 from rtun_core.engine.line_output import DescriptorSink, EventLines
-from rtun_core.events import Stamped, event_json
+from rtun_core.event import Stamped, event_json
 
 
 def json_line(stamped: Stamped) -> bytes:

@@ -20,7 +20,8 @@ from typing import Protocol
 
 from rtun_core.bus import HISTORY, EventBus
 from rtun_core.errors import RtunError
-from rtun_core.events import Notice, Stamped
+from rtun_core.event import Stamped
+from rtun_core.events import Notice
 from rtun_core.net.tasks import TaskOwner
 
 FINISH_LIMIT = 1.0  # seconds to write the last lines when stopping

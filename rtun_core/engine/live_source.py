@@ -12,7 +12,8 @@ from rtun_core.commands import Command, CommandResult
 from rtun_core.engine.engine_thread import EngineThread
 from rtun_core.engine.source import Picture, SourceStatus
 from rtun_core.errors import CommandRefused, RtunError
-from rtun_core.events import Notice, Stamped
+from rtun_core.event import Stamped
+from rtun_core.events import Notice
 from rtun_core.model import Snapshot
 from rtun_core.view.columns import TableId
 from rtun_core.view.page import Page, ViewSpec

@@ -20,7 +20,8 @@ from typing import ClassVar, Literal
 from rtun_core.bus import EventBus
 from rtun_core.engine.json_lines import json_line
 from rtun_core.engine.line_output import DescriptorSink, EventLines, FileSink
-from rtun_core.events import Level, Notice, Stamped
+from rtun_core.event import Level, Stamped
+from rtun_core.events import Notice
 
 LogFormat = Literal["text", "json"]
 

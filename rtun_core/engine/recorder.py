@@ -24,7 +24,8 @@ from rtun_core.engine.engine import Engine
 from rtun_core.engine.paths import log_dir
 from rtun_core.engine.recording import RecordingWriter
 from rtun_core.errors import CommandRefused, RtunError, UsageError
-from rtun_core.events import Notice, Stamped, counted
+from rtun_core.event import Stamped, counted
+from rtun_core.events import Notice
 from rtun_core.model import Snapshot
 from rtun_core.net.tasks import TaskOwner
 from rtun_core.view.biggest import biggest

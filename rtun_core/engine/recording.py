@@ -27,7 +27,7 @@ import msgspec
 from rtun_core.engine.flow_delta import encode_flows
 from rtun_core.engine.packing import pack
 from rtun_core.errors import RtunError, UsageError
-from rtun_core.events import Stamped
+from rtun_core.event import Stamped
 from rtun_core.flow_rows import FlowRows
 from rtun_core.model import Snapshot
 from rtun_core.view.project import as_flow_rows

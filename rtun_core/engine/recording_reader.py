@@ -17,7 +17,8 @@ from rtun_core.engine.flow_delta import decode_flows
 from rtun_core.engine.packing import unpack
 from rtun_core.engine.recording import DAMAGE, GROUP, check_format, database
 from rtun_core.errors import RtunError, UsageError
-from rtun_core.events import BusLagged, Event, Stamped, event_types
+from rtun_core.event import Event, Stamped
+from rtun_core.events import BusLagged, event_types
 from rtun_core.flow_rows import FlowRows
 from rtun_core.model import Snapshot
 

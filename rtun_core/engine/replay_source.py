@@ -15,7 +15,8 @@ from rtun_core.engine.recording_reader import Place, RecordingReader
 from rtun_core.engine.replay_clock import ReplayClock, clock, moment
 from rtun_core.engine.source import Picture, SourceStatus
 from rtun_core.errors import CommandRefused, RtunError, UsageError
-from rtun_core.events import Notice, Stamped
+from rtun_core.event import Stamped
+from rtun_core.events import Notice
 from rtun_core.model import Snapshot
 from rtun_core.view.columns import TableId
 from rtun_core.view.history import SAMPLES, History, HistoryPicture

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from rtun_core.commands import Command, CommandResult
-from rtun_core.events import Stamped
+from rtun_core.event import Stamped
 from rtun_core.model import Snapshot
 from rtun_core.view.columns import TableId
 from rtun_core.view.history import HistoryPicture

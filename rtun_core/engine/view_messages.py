@@ -23,7 +23,7 @@ import msgspec
 
 from rtun_core.engine.hello import Hello
 from rtun_core.errors import RemoteProtocolError
-from rtun_core.events import Stamped, event_fields
+from rtun_core.event import Stamped, event_fields
 from rtun_core.model import AgentView, FlowView, RuleView, Snapshot, TunnelView
 from rtun_core.view.columns import TableId
 from rtun_core.view.history import HistoryPicture

@@ -18,7 +18,7 @@ from rtun_core.engine.view_messages import (
     picture_message,
 )
 from rtun_core.errors import RemoteProtocolError, UsageError
-from rtun_core.events import Stamped
+from rtun_core.event import Stamped
 from rtun_core.model import Snapshot
 from rtun_core.view.columns import TableId
 from rtun_core.view.history import HistoryPicture

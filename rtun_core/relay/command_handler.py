@@ -11,7 +11,7 @@ import numpy as np
 from rtun_core import commands as cmd
 from rtun_core.commands import Command, CommandResult
 from rtun_core.errors import CommandRefused, RtunError
-from rtun_core.events import counted
+from rtun_core.event import counted
 from rtun_core.model import FlowId, RuleId, TunnelId
 from rtun_core.relay.channel import Channel
 from rtun_core.relay.director import Director

@@ -9,7 +9,7 @@ from typing import Protocol, get_args
 from rtun_core import commands as cmd
 from rtun_core.commands import ALL, Command, CommandResult
 from rtun_core.errors import CommandRefused, RtunError
-from rtun_core.events import counted
+from rtun_core.event import counted
 from rtun_core.model import FlowId, TunnelId
 from rtun_core.rtunnel.book import RULE, Book, Peer
 from rtun_core.rtunnel.carrier import DRAIN_LIMIT, Carrier

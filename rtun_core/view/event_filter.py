@@ -14,7 +14,8 @@ from typing import Any, assert_never
 
 import msgspec
 
-from rtun_core.events import Event, Level, Stamped, event_types
+from rtun_core.event import Event, Level, Stamped
+from rtun_core.events import event_types
 from rtun_core.view.filter_predicates import (
     ORDERS,
     Contains,

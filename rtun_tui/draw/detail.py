@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rtun_core.events import Level, Stamped, counted
+from rtun_core.event import Level, Stamped, counted
 from rtun_core.model import AgentView, FlowView, RuleView, Snapshot, Traffic, TunnelView
 from rtun_core.view.cells import visible
 from rtun_core.view.columns import TableId, row_key

@@ -12,7 +12,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
-from rtun_core.events import Level, rfc3339
+from rtun_core.event import Level, rfc3339
 from rtun_core.view.units import Look, count_text, masked_text
 from rtun_tui.draw.frame import Brush, cut
 from rtun_tui.draw.table import fit

@@ -12,7 +12,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
 from rtun_core.cli.console import EndKind
-from rtun_core.events import counted
+from rtun_core.event import counted
 
 
 class Leave(ModalScreen[EndKind | None]):

@@ -16,7 +16,7 @@ from textual.screen import Screen
 from textual.widget import Widget
 
 from rtun_core.engine.source import Picture, SourceStatus
-from rtun_core.events import Stamped
+from rtun_core.event import Stamped
 from rtun_core.view.columns import TABLES, TableId
 from rtun_tui.arrange import Box, Form, Pane, arrange, form_of
 from rtun_tui.desk import PANES, Desk

@@ -12,7 +12,7 @@ from textual.reactive import reactive
 from textual.strip import Strip
 
 from rtun_core.engine.source import Picture
-from rtun_core.events import Stamped
+from rtun_core.event import Stamped
 from rtun_core.model import FlowView
 from rtun_core.view.columns import TableId, row_key
 from rtun_tui.draw.detail import Frame, Line, detail_lines

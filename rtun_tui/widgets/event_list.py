@@ -9,7 +9,7 @@ from textual import events
 from textual.reactive import reactive
 from textual.strip import Strip
 
-from rtun_core.events import Level, Stamped, event_json
+from rtun_core.event import Level, Stamped, event_json
 from rtun_core.view.units import masked_text
 from rtun_tui.draw.events import event_line, event_strip
 from rtun_tui.draw.frame import bottom_line, cut, rule_line, top_line, with_sides

@@ -58,11 +58,11 @@ class _Helper:
         self._popen = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.port = int(self._line())
 
-    def taken(self) -> list[int]:
-        """Bytes that each connection has brought to a target."""
+    def taken(self) -> dict[str, int]:
+        """Bytes that each connection has brought to a target, by the number that it asked with."""
         assert self._popen.stdin is not None
         print(file=self._popen.stdin, flush=True)
-        counts: list[int] = json.loads(self._line())
+        counts: dict[str, int] = json.loads(self._line())
         return counts
 
     def close(self) -> None:
@@ -116,7 +116,9 @@ def measure_streams() -> list[Row]:
     with _ways() as ways:
         for direction, measure in (("up", _speeds_up), ("down", _speeds_down)):
             pairs = [(measure(ways, ways.plain), measure(ways, ways.tunnel)) for _ in range(3)]
-            plain, ours = ([min(speeds) / mean(speeds) for speeds in side] for side in zip(*pairs, strict=True))
+            plain, ours = (
+                [min(speeds) / mean(speeds) for speeds in side] for side in zip(*pairs, strict=True)
+            )
             total = median(sum(speeds) for _, speeds in pairs) / 1e6
             rows.append(
                 row_of(
@@ -134,9 +136,7 @@ def measure_trips(*, quick: bool = False) -> list[Row]:
     """What both ends add to a small request and its answer."""
     rounds = 3 if quick else ROUNDS
     with _ways() as ways:
-        triples = [
-            (_trip(ways.target.port), _trip(ways.plain), _trip(ways.tunnel)) for _ in range(rounds)
-        ]
+        triples = [(_trip(ways.target.port), _trip(ways.plain), _trip(ways.tunnel)) for _ in range(rounds)]
     plain = median(mine - bare for bare, mine, _ in triples)
     return [
         row_of(
@@ -230,9 +230,12 @@ def _trip(port: int) -> float:
     return median(times[_TRIPS // 10 :]) * 1e3
 
 
-def _speeds_down(_ways: _Ways, port: int) -> list[float]:
+def _speeds_down(ways: _Ways, port: int) -> list[float]:
     """Bytes per second of each of many streams from the target."""
+    _await_streams(ways, 0)  # those to the target are still ending
     with _streams(port, b"d") as (selector, counts):
+        while not all(counts.values()):
+            _pump(selector, counts, 0.1)
         _pump(selector, counts, _WARM_S)
         before = dict(counts)
         seconds = _pump(selector, counts, _SPAN_S)
@@ -241,12 +244,22 @@ def _speeds_down(_ways: _Ways, port: int) -> list[float]:
 
 def _speeds_up(ways: _Ways, port: int) -> list[float]:
     """Bytes per second of each of many streams to the target, as that counts them."""
+    _await_streams(ways, 0)  # those of the run before are still ending
     with _streams(port, b"u") as (selector, counts):
+        _await_streams(ways, STREAMS)
         _pump(selector, counts, _WARM_S)
         began, before = time.monotonic(), ways.target.taken()
         _pump(selector, counts, _SPAN_S)
         seconds, after = time.monotonic() - began, ways.target.taken()
-    return [(now - old) / seconds for old, now in zip(before, after, strict=True)]
+    return [(after[number] - old) / seconds for number, old in before.items() if number in after]
+
+
+def _await_streams(ways: _Ways, count: int) -> None:
+    deadline = time.monotonic() + _SETTLE_S
+    while (streams := len(ways.target.taken())) != count:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{streams} of {count} streams reached the target")
+        time.sleep(0.1)
 
 
 @contextmanager
@@ -254,7 +267,8 @@ def _streams(port: int, mode: bytes) -> Iterator[tuple[selectors.BaseSelector, d
     """Open streams, and the bytes that each has carried at this end."""
     with ExitStack() as stack:
         selector = stack.enter_context(selectors.DefaultSelector())
-        counts = {stack.enter_context(_request(port, mode, _ENDLESS)): 0 for _ in range(STREAMS)}
+        numbers = range(_ENDLESS, _ENDLESS + STREAMS)
+        counts = {stack.enter_context(_request(port, mode, number)): 0 for number in numbers}
         for connection in counts:
             connection.setblocking(False)
             event = selectors.EVENT_WRITE if mode == b"u" else selectors.EVENT_READ

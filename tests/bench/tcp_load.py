@@ -7,7 +7,7 @@
     tcp_load forward IP:PORT    on uvloop if rtun would use it
 
 The first line of the output is the port. Any line on the input of a target is answered by the bytes that
-each connection with the letter u has brought, as JSON.
+each connection with the letter u has brought, as JSON: an object by N.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class _Connection:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.mode = b""
+        self.number = 0
         self.left = 0
         self.taken = 0
 
@@ -57,7 +58,8 @@ class _Connection:
     def _begin(self) -> bool:
         head = self.sock.recv(REQUEST.size, socket.MSG_WAITALL)
         if len(head) == REQUEST.size:
-            self.mode, self.left = REQUEST.unpack(head)
+            self.mode, self.number = REQUEST.unpack(head)
+            self.left = self.number
         return bool(self.mode)
 
 
@@ -102,7 +104,8 @@ class _Target:
     def _answer(self) -> None:
         if not sys.stdin.readline():
             sys.exit()
-        print(json.dumps([each.taken for each in self._open if each.mode == b"u"]), flush=True)
+        taken = {each.number: each.taken for each in self._open if each.mode == b"u"}
+        print(json.dumps(taken), flush=True)
 
 
 class _Half(asyncio.Protocol):
@@ -112,24 +115,27 @@ class _Half(asyncio.Protocol):
         self.other: _Half | None = None
         self.transport: asyncio.Transport | None = None
         self._target = target
+        self._early: list[bytes] = []  # came before the other side was there
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(high=_HIGH)
         if self._target is not None:
-            self.transport.pause_reading()
             loop = asyncio.get_running_loop()
             self._opening = asyncio.ensure_future(loop.create_connection(_Half, *self._target))
             self._opening.add_done_callback(self._opened)
 
     def _opened(self, opening: asyncio.Future[tuple[asyncio.Transport, _Half]]) -> None:
-        assert self.transport is not None
-        self.other = opening.result()[1]
+        transport, self.other = opening.result()
         self.other.other = self
-        self.transport.resume_reading()
+        transport.writelines(self._early)
+        if self.transport is None:
+            transport.close()
 
     def data_received(self, data: bytes) -> None:
-        if self.other is not None and self.other.transport is not None:
+        if self.other is None:
+            self._early.append(data)
+        elif self.other.transport is not None:
             self.other.transport.write(data)
 
     def pause_writing(self) -> None:
@@ -141,6 +147,7 @@ class _Half(asyncio.Protocol):
             self.other.transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.transport = None
         if self.other is not None and self.other.transport is not None:
             self.other.transport.close()
 

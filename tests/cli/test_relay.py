@@ -1,7 +1,7 @@
 import pytest
 
 from rtun_core.cli.relay import MAX_PAYLOAD
-from rtun_core.events import Level
+from rtun_core.event import Level
 from rtun_core.wire.address import Address
 from rtun_core.wire.relay_frame import CodecKind
 

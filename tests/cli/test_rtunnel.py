@@ -11,7 +11,7 @@ from rtun_core import __version__
 from rtun_core.cli import rtunnel as module
 from rtun_core.cli.rtunnel import main, rtunnel
 from rtun_core.errors import BindError
-from rtun_core.events import Level
+from rtun_core.event import Level
 from rtun_core.net.tls import self_signed
 from rtun_core.wire.address import Address
 

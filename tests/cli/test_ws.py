@@ -2,7 +2,7 @@ import pytest
 
 from rtun_core.cli.ws import build_tls
 from rtun_core.errors import UsageError
-from rtun_core.events import Level
+from rtun_core.event import Level
 from rtun_core.net.tls import self_signed
 from rtun_core.wire.address import Address
 

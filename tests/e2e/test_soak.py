@@ -163,6 +163,9 @@ def test_ten_seconds_of_far_too_much_are_over_within_a_second(fleet: Fleet, load
     assert after["received"] == after["sent"]
     assert after["p99_us"] < 3 * usual["p99_us"] + 5_000
     for process in (relay, agent):
-        kinds = {event["type"] for event in process.events}
-        assert not kinds & {"signal.lost", "tunnel.closed", "agent.lost"}, process.transcript()
-        assert {tunnel["state"] for tunnel in process.snapshot()["tunnels"]} <= {"up", "degraded"}
+        assert not process.count("signal.lost"), process.transcript()
+        assert not process.count("agent.lost"), process.transcript()
+        assert process.snapshot()["tunnels"]
+    # A tunnel that loses much gets a second one beside it, and one of both is drained later: no other ends.
+    ends = {event["reason"] for event in relay.events if event["type"] == "tunnel.closed"}
+    assert ends <= {"drained"}, relay.transcript()

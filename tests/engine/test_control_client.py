@@ -9,7 +9,8 @@ from rtun_core.engine.control import MAX_REQUEST, ControlServer, listen
 from rtun_core.engine.control_client import ControlClient, decode_event, find_socket
 from rtun_core.engine.paths import control_socket, runtime_dir
 from rtun_core.errors import CommandRefused, RtunError
-from rtun_core.events import Notice, Stamped, event_json
+from rtun_core.event import Stamped, event_json
+from rtun_core.events import Notice
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 from rtun_core.engine.event_inbox import EventInbox
-from rtun_core.events import BusLagged, EngineStopping, Notice, Stamped
+from rtun_core.event import Stamped
+from rtun_core.events import BusLagged, EngineStopping, Notice
 
 
 def stamped(seq, event=None):

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import rtun_core
 from rtun_core.engine.event_schema import event_schema, event_schema_json
-from rtun_core.events import AgentSelected, Stamped, event_fields, event_types
+from rtun_core.event import Stamped, event_fields
+from rtun_core.events import AgentSelected, event_types
 
 SHIPPED = Path(rtun_core.__file__).with_name("events.schema.json")
 

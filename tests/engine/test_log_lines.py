@@ -9,7 +9,8 @@ import pytest
 
 from rtun_core.engine.log_lines import MAX_LIBRARY_TEXT, LogWriter, text_line, visible, wants_colour
 from rtun_core.errors import RtunError
-from rtun_core.events import AgentLost, FlowMoved, Level, Notice, Stamped
+from rtun_core.event import Level, Stamped
+from rtun_core.events import AgentLost, FlowMoved, Notice
 
 
 def stamped(event):

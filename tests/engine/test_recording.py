@@ -19,7 +19,8 @@ from rtun_core.engine.recording import APPLICATION, FORMAT, RecordingWriter
 from rtun_core.engine.recording_reader import MAX_SNAPSHOT, RecordingReader
 from rtun_core.engine.simulated import SimulatedWorld
 from rtun_core.errors import RtunError, UsageError
-from rtun_core.events import BusLagged, Notice, Stamped
+from rtun_core.event import Stamped
+from rtun_core.events import BusLagged, Notice
 from rtun_core.flow_rows import FlowRows
 from rtun_core.model import Rates, RuleState, RuleView, Snapshot, Traffic, TunnelState, TunnelView
 from tests.engine.flow_sequences import assert_same, following, new_rows

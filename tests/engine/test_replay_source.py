@@ -12,7 +12,8 @@ from rtun_core.engine.replay_source import WHY, ReplaySource
 from rtun_core.engine.simulated import SimulatedWorld
 from rtun_core.engine.source import Playable
 from rtun_core.errors import CommandRefused, UsageError
-from rtun_core.events import Notice, Stamped
+from rtun_core.event import Stamped
+from rtun_core.events import Notice
 from rtun_core.model import Snapshot
 from rtun_core.view.columns import TABLES
 from rtun_core.view.history import History

@@ -27,7 +27,8 @@ from rtun_core.engine.view_messages import (
     write_request,
 )
 from rtun_core.errors import RemoteProtocolError
-from rtun_core.events import Notice, Stamped
+from rtun_core.event import Stamped
+from rtun_core.events import Notice
 from rtun_core.view.columns import TABLES
 from rtun_core.view.history import History
 from rtun_core.view.history_packed import unpack_history

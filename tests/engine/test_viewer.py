@@ -9,7 +9,8 @@ from rtun_core.engine.simulated import SimulatedWorld
 from rtun_core.engine.view_messages import MAX_ASKS, MAX_EVENTS, Ask, ViewRequest
 from rtun_core.engine.viewer import INTERVAL, MAX_OWED, Viewer
 from rtun_core.errors import RemoteProtocolError
-from rtun_core.events import Notice, Stamped
+from rtun_core.event import Stamped
+from rtun_core.events import Notice
 from rtun_core.view.history import History
 from rtun_core.view.history_packed import PackedHistory, unpack_history
 from rtun_core.view.page import Sort, ViewSpec

@@ -21,7 +21,7 @@ from rtun_core.commands import (
     SwitchAgent,
     UnpinAgent,
 )
-from rtun_core.events import Level
+from rtun_core.event import Level
 from rtun_core.model import AgentState, RuleState, TunnelState
 
 ADDRESS = re.compile(r"\d+\.\d+\.\d+\.\d+|2001:db8:[0-9a-f]+::[0-9a-f]+")

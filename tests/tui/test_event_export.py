@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import json
 
-from rtun_core.events import FlowOpened, Level, Notice, Stamped
+from rtun_core.event import Level, Stamped
+from rtun_core.events import FlowOpened, Notice
 from rtun_core.view.units import Look
 from rtun_tui.event_export import COLUMNS, export_events
 from rtun_tui.event_log import EventLog

@@ -6,15 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rtun_core.event import Level, Stamped
 from rtun_core.events import (
     AgentSeen,
     Drops,
     FlowClosed,
     FlowMoved,
     FlowOpened,
-    Level,
     Notice,
-    Stamped,
     TunnelDegraded,
     TunnelUp,
 )

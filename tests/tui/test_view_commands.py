@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from rtun_core.commands import COMMANDS, CloseFlow, MoveFlow, PinAgent
 from rtun_core.errors import UsageError
-from rtun_core.events import Level
+from rtun_core.event import Level
 from rtun_core.view.columns import COLUMNS
 from rtun_core.view.page import MAX_FILTER, MAX_SORTS, Sort
 from rtun_tui.desk import PANES, Desk

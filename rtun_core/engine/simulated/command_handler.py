@@ -18,7 +18,7 @@ from rtun_core.engine.simulated.rule import SimulatedRule
 from rtun_core.engine.simulated.scene import Scene
 from rtun_core.engine.simulated.tunnel import Tunnel
 from rtun_core.errors import CommandRefused
-from rtun_core.events import counted
+from rtun_core.event import counted
 from rtun_core.model import FlowId, RuleId, TunnelId
 
 SimulatedCommand = (

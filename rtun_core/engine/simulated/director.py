@@ -19,6 +19,7 @@ from rtun_core.engine.simulated.scene import Scene
 from rtun_core.engine.simulated.scenery import HOSTS, NAMES, SIGNAL, SIGNALS, VERSION, Actor
 from rtun_core.engine.simulated.tunnel import Way
 from rtun_core.errors import CommandRefused
+from rtun_core.event import counted
 from rtun_core.events import (
     AgentExpiring,
     AgentLost,
@@ -29,7 +30,6 @@ from rtun_core.events import (
     AgentSwitchProbed,
     AgentSwitchStarted,
     SignalConnected,
-    counted,
 )
 from rtun_core.model import AgentId, AgentState, AgentView
 from rtun_core.relay.agent_choice import REPLACEMENT_WINDOW_MS, AgentPolicy, entry_id

@@ -12,7 +12,7 @@ import numpy as np
 from rtun_core.engine.simulated.flow_columns import NO_SLOT, FlowColumns
 from rtun_core.engine.simulated.ledger import Ledger
 from rtun_core.engine.simulated.scenery import Sort
-from rtun_core.events import Event
+from rtun_core.event import Event
 from rtun_core.model import TunnelId
 
 FIRST_FLOW = 0x00A1EE00  # the id of the oldest flow

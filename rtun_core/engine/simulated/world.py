@@ -25,7 +25,8 @@ from rtun_core.engine.simulated.scene import Scene
 from rtun_core.engine.simulated.scenery import UPTIME, sort_of
 from rtun_core.engine.simulated.view import WorldView
 from rtun_core.errors import LocalProtocolError
-from rtun_core.events import Event, ServiceListening
+from rtun_core.event import Event
+from rtun_core.events import ServiceListening
 from rtun_core.model import Rates, ServiceSnapshot, Snapshot
 
 STEP = 0.25  # seconds

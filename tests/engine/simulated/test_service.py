@@ -8,7 +8,8 @@ from rtun_core.engine.engine import Engine
 from rtun_core.engine.simulated import SimulatedService
 from rtun_core.engine.simulated.service import MOST_STEPS
 from rtun_core.errors import CommandRefused
-from rtun_core.events import AgentSwitchDone, ServiceListening, event_fields
+from rtun_core.event import event_fields
+from rtun_core.events import AgentSwitchDone, ServiceListening
 
 
 class Clock:

@@ -5,7 +5,8 @@ from datetime import datetime
 import numpy as np
 import pytest
 
-from rtun_core.events import AgentSeen, FlowMoved, Stamped, TunnelDegraded
+from rtun_core.event import Stamped
+from rtun_core.events import AgentSeen, FlowMoved, TunnelDegraded
 from rtun_core.model import RuleState, TunnelState
 from rtun_core.view.history import HistoryPicture, TunnelHistory
 from rtun_core.view.units import Look

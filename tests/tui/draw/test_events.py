@@ -7,7 +7,8 @@ from datetime import UTC
 import pytest
 from rich.cells import cell_len
 
-from rtun_core.events import Notice, Stamped, TunnelDegraded
+from rtun_core.event import Stamped
+from rtun_core.events import Notice, TunnelDegraded
 from rtun_core.view.units import Look
 from rtun_tui.draw.events import clock_text, event_line, event_strip, fold_note
 from rtun_tui.draw.frame import Brush

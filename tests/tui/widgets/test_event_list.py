@@ -6,7 +6,8 @@ import pytest
 from textual.app import App
 from textual.events import MouseScrollDown, MouseScrollUp
 
-from rtun_core.events import FlowOpened, Level, Stamped, TunnelDegraded
+from rtun_core.event import Level, Stamped
+from rtun_core.events import FlowOpened, TunnelDegraded
 from rtun_core.view.units import Look
 from rtun_tui.widgets.event_list import EventList
 
