@@ -11,19 +11,19 @@ arrived together takes it to the local TCP. One timer stands for everything that
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
 from time import monotonic
-from typing import Final, Protocol
+from typing import Final
 
 import aiohttp
 
 from rtun_core.errors import RemoteProtocolError
-from rtun_core.model import AgentId, FlowId, TunnelId
 from rtun_core.net.tasks import TaskOwner
+from rtun_core.rtunnel.alarm import Alarm
 from rtun_core.rtunnel.link import SEND_ERRORS, Link
 from rtun_core.rtunnel.local_tcp import LocalTcp
+from rtun_core.rtunnel.round_trip import RoundTrip
+from rtun_core.rtunnel.watcher import Names, Watcher
 from rtun_core.wire.rtunnel_session import Session
 
 LINGER: Final = 5.0
@@ -39,35 +39,6 @@ _SOONEST = 0.001
 _BLOCKED = 1.0  # seconds between two looks at the clock while the WebSocket takes nothing
 _BINARY, _TEXT = aiohttp.WSMsgType.BINARY, aiohttp.WSMsgType.TEXT
 _PING, _PONG = aiohttp.WSMsgType.PING, aiohttp.WSMsgType.PONG
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Names:
-    """What a session is called in tables and events. `source` and `target` are those of the flow."""
-
-    number: int
-    tunnel: TunnelId
-    flow: FlowId
-    agent: AgentId
-    source: str
-    target: str
-    opened_at: float  # Unix seconds
-
-
-class Watcher(Protocol):
-    """Who is told what becomes of a carrier."""
-
-    def attached(self, carrier: Carrier) -> None:
-        """A WebSocket carries the session from now on."""
-
-    def detached(self, carrier: Carrier, reason: str) -> None:
-        """The session is without a WebSocket."""
-
-    def fault(self, reason: str) -> None:
-        """The peer did something wrong."""
-
-    def finished(self, carrier: Carrier) -> None:
-        """The session is over and its local TCP is gone; told once."""
 
 
 class Carrier:
@@ -92,15 +63,14 @@ class Carrier:
         self._watcher = watcher
         self._tasks = tasks
         self._idle_timeout = idle_timeout
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_due = 0.0
+        self._alarm = Alarm(self._on_time)
         self._limit: float | None = None  # when patience with the session is over
         self._turn_due = False
         self._held = False
         self._tcp_gone = False
         self._over = False
         self._finished = False
-        self._probe: tuple[bytes, float, asyncio.Future[float]] | None = None
+        self._round_trip = RoundTrip()
 
     # ---- the local TCP ------------------------------------------------------------------------------
 
@@ -185,24 +155,21 @@ class Carrier:
 
     def drop(self) -> None:
         """Let go of both connections at once: the service ends."""
-        self._cancel_timer()
+        self._alarm.cancel()
         self.cut()
         if self.tcp is not None:
             self.tcp.abort()
 
     async def probe(self, timeout: float) -> float:
         """Measure one round trip on the WebSocket, in seconds. Raises TimeoutError."""
-        if self._probe is None:
-            payload = b"rtun" + secrets.token_bytes(8)
-            self._probe = (payload, 0.0, asyncio.get_running_loop().create_future())
-            if self.link is not None:
-                self.link.wake()
-        future = self._probe[2]
+        answer = self._round_trip.ask()
+        if self.link is not None:
+            self.link.wake()
         try:
             async with asyncio.timeout(timeout):
-                return await asyncio.shield(future)
+                return await asyncio.shield(answer)
         except TimeoutError:
-            self._probe = None
+            self._round_trip.forget()
             raise
 
     # ---- the WebSocket ------------------------------------------------------------------------------
@@ -282,10 +249,7 @@ class Carrier:
 
     def _on_pong(self, payload: bytes) -> None:
         now = monotonic()
-        if self._probe is not None and payload == self._probe[0]:
-            _, sent_at, future = self._probe
-            self._probe = None
-            future.set_result(now - sent_at)
+        self._round_trip.pong(payload, now)
         self.session.pong(payload, now)
         self._schedule()
 
@@ -330,9 +294,8 @@ class Carrier:
     async def _send_pings(self, link: Link) -> None:
         if (payload := self.session.ping(monotonic())) is not None:
             await link.socket.ping(payload)
-        if self._probe is not None and not self._probe[1]:
-            self._probe = (self._probe[0], monotonic(), self._probe[2])
-            await link.socket.ping(self._probe[0])
+        if (payload := self._round_trip.take()) is not None:
+            await link.socket.ping(payload)
 
     def _rest(self, link: Link) -> None:
         """Everything is sent: look whether that completed the session, and when to look again."""
@@ -391,7 +354,7 @@ class Carrier:
     def _finish(self) -> None:
         self._finished = True
         self._limit = None
-        self._cancel_timer()
+        self._alarm.cancel()
         self._watcher.finished(self)
 
     def _due(self) -> float | None:
@@ -401,26 +364,14 @@ class Carrier:
         return min((time for time in times if time is not None), default=None)
 
     def _arm(self, soonest: float) -> None:
-        """Wake at the next due time. A timer that fires too early costs less than one that is replaced."""
+        """Wake at the next due time."""
         due = self._due()
         if due is None or self._finished:
-            self._cancel_timer()
-            return
-        due = max(due, monotonic() + soonest)
-        if self._timer is not None:
-            if self._timer_due <= due:
-                return
-            self._timer.cancel()
-        self._timer_due = due
-        self._timer = asyncio.get_running_loop().call_later(due - monotonic(), self._on_timer)
+            self._alarm.cancel()
+        else:
+            self._alarm.set(max(due, monotonic() + soonest))
 
-    def _cancel_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _on_timer(self) -> None:
-        self._timer = None
+    def _on_time(self) -> None:
         now = monotonic()
         self.session.handle_timer(now)
         if self._limit is not None and now >= self._limit:

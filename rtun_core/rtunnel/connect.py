@@ -23,7 +23,7 @@ from rtun_core.rtunnel.carrier import Carrier
 from rtun_core.rtunnel.command_handler import HANDLED, Commands
 from rtun_core.rtunnel.config import ConnectConfig
 from rtun_core.rtunnel.dialer import Dialer, DialError
-from rtun_core.rtunnel.listen import listen_on
+from rtun_core.rtunnel.listen import Listener, listen_on
 from rtun_core.rtunnel.local_tcp import LocalTcp
 from rtun_core.rtunnel.settle import settle
 from rtun_core.rtunnel.view import View
@@ -33,6 +33,7 @@ from rtun_core.wire.rtunnel_terms import Role, SessionConfig
 
 TEST_TIME: Final = 5.0
 """Seconds that the server has to answer when the client starts."""
+_LAST_TRY = 1.0  # seconds that the last dial of a new session has at least
 
 
 class ConnectService:
@@ -61,7 +62,7 @@ class ConnectService:
         self._commands = Commands(self.book, self)
         self._view = View(self.book, service=self.name, listen="", target=self._url)
         self._signal: SignalView | None = None
-        self._listener: asyncio.Server | None = None
+        self._listener: Listener | None = None
         self._address: Address | None = None
         self._ended: asyncio.Future[str] | None = None
         self._told = ""
@@ -83,7 +84,7 @@ class ConnectService:
             raise
         self._address = from_socket_address(sock.getsockname())
         self._ended = loop.create_future()
-        self._listener = await loop.create_server(lambda: _Arrival(self), sock=sock)
+        self._listener = Listener(sock, lambda: _Arrival(self), self._tasks)
         self._signal = SignalView(url=self._url, state="connecting", since=time())
         self._view.listen = str(self.address)
         self._bus.emit(
@@ -170,12 +171,18 @@ class ConnectService:
         while carrier.session.wants_socket:
             try:
                 async with _while_alive(carrier):
-                    link, half_close = await self._dialer.dial(carrier.session.session_id, resume=opened)
+                    link, half_close = await self._dialer.dial(
+                        carrier.session.session_id,
+                        resume=opened,
+                        timeout=None if opened else max(patience - monotonic(), _LAST_TRY),
+                    )
             except DialError as error:
                 self._unreachable(error)
                 if reason := _last_word(error, opened=opened, late=monotonic() >= patience):
                     carrier.reset(reason)
                 due = redial.failed(monotonic(), random.random())
+                if not opened:
+                    due = min(due, patience)
             except TimeoutError:
                 return
             else:

@@ -71,13 +71,19 @@ class Dialer:
         if self._http is not None:
             await self._http.close()
 
-    async def dial(self, session_id: str, *, resume: bool) -> tuple[Link, bool]:
-        """A WebSocket for a session, and whether the server agreed to half-close. Raises DialError."""
+    async def dial(
+        self, session_id: str, *, resume: bool, timeout: float | None = None
+    ) -> tuple[Link, bool]:
+        """A WebSocket for a session, and whether the server agreed to half-close. Raises DialError.
+
+        `timeout` (seconds) is for a dial that has less time than usual.
+        """
         assert self._http is not None, "opened before used"
         task = asyncio.current_task()
         assert task is not None, "runs in a task"
+        limit = min(timeout or self._config.connect_timeout, self._config.connect_timeout)
         try:
-            async with asyncio.timeout(self._config.connect_timeout):
+            async with asyncio.timeout(limit):
                 socket = await self._http.ws_connect(
                     self._config.url,
                     headers=self._headers(session_id, resume=resume),
@@ -88,7 +94,7 @@ class Dialer:
                 )
         except (aiohttp.ClientError, OSError) as error:
             self._responses.pop(task, None)
-            raise self._explain(error) from None
+            raise self._explain(error, limit) from None
         except BaseException:
             self._responses.pop(task, None)
             raise
@@ -126,7 +132,7 @@ class Dialer:
         if task is not None:
             self._responses[task] = params.response
 
-    def _explain(self, error: Exception) -> DialError:
+    def _explain(self, error: Exception, limit: float) -> DialError:
         name = self._name
         if isinstance(error, aiohttp.WSServerHandshakeError):
             return _refusal(name, error.status)
@@ -146,8 +152,7 @@ class Dialer:
             lost = number == errno.ECONNREFUSED
             return DialError(f"cannot connect to {name}: {text}", "unreachable", lost=lost)
         if isinstance(error, TimeoutError):
-            limit = self._config.connect_timeout
-            return DialError(f"no answer from {name} within {limit:g} s", "timeout")
+            return DialError(f"no answer from {name} within {limit:.3g} s", "timeout")
         return DialError(f"{name} ended the handshake: {error or type(error).__name__}", "unreachable")
 
 

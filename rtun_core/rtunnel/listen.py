@@ -29,7 +29,7 @@ def listen_on(address: Address) -> socket.socket:
     try:
         sock = socket.create_server((address.host, address.port), family=family, backlog=BACKLOG)
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or error
         raise BindError(f"cannot listen on TCP {address}: {reason}") from None
     sock.setblocking(False)
     return sock

@@ -26,7 +26,7 @@ from rtun_core.rtunnel.command_handler import HANDLED, Commands
 from rtun_core.rtunnel.config import ServeConfig
 from rtun_core.rtunnel.entrance import Entrance
 from rtun_core.rtunnel.link import CLOSE_TIMEOUT, Link
-from rtun_core.rtunnel.listen import listen_on
+from rtun_core.rtunnel.listen import Listener, listen_on
 from rtun_core.rtunnel.local_tcp import LocalTcp
 from rtun_core.rtunnel.settle import settle
 from rtun_core.rtunnel.view import View
@@ -87,7 +87,7 @@ class ServeService:
         self._view = View(self.book, service=self.name, listen="", target=self._targets())
         self._signal: SignalView | None = None
         self._entrance: Entrance | None = None
-        self._listener: asyncio.Server | None = None
+        self._listener: Listener | None = None
         self._address: Address | None = None
         self._ended: asyncio.Future[str] | None = None
 
@@ -107,11 +107,8 @@ class ServeService:
         self._entrance = Entrance(
             self._handle, limit=_MAX_STRANGERS, patience=_HANDSHAKE_TIME, on_fault=self.book.fault
         )
-        self._listener = await loop.create_server(
-            self._entrance.admit,
-            sock=sock,
-            ssl=context,
-            ssl_handshake_timeout=None if context is None else _HANDSHAKE_TIME,
+        self._listener = Listener(
+            sock, self._entrance.admit, self._tasks, context=context, patience=_HANDSHAKE_TIME
         )
         self._announce("wss" if context is not None else "ws")
 

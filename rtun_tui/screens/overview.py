@@ -145,7 +145,7 @@ class Overview(Screen[None], inherit_bindings=False):
 
     def look_as(self, palette: Palette) -> None:
         """Colours, units and characters for every pane."""
-        for widget in self._drawn:
+        for widget in self.query(Drawn):  # those inside of other panes, too
             widget.palette, widget.look, widget.ascii = palette, self.desk.look, self._ascii
 
     def sync(self) -> None:

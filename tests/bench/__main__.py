@@ -17,6 +17,15 @@ from tests.bench.latency import measure_latency
 from tests.bench.load_tool import is_compiled
 from tests.bench.path_cost import FLOWS, SIZES, PathCase, measure_path_cost
 from tests.bench.row import Row, table
+from tests.bench.rtunnel_cost import (
+    QUICK_CONNECTS,
+    QUICK_SESSIONS,
+    measure_bulk,
+    measure_connects,
+    measure_idle,
+    measure_streams,
+    measure_trips,
+)
 
 Measurement = Callable[[], list[Row]]
 
@@ -43,15 +52,27 @@ def measurements(rate: float = 0.0) -> dict[str, Measurement]:
         "viewer": measure_viewer,
         "flows 10000": partial(measure_flow_cost, 10_000),
         "flows 50000": partial(measure_flow_cost, 50_000),
+        "rtunnel bulk": measure_bulk,
+        "rtunnel trips": measure_trips,
+        "rtunnel streams": measure_streams,
+        "rtunnel idle": measure_idle,
+        "rtunnel connects": measure_connects,
     }
 
 
 def quick_measurements(rate: float = 0.0) -> dict[str, Measurement]:
-    """The path alone: 1200 bytes, one flow and 64."""
-    return {
+    """The path alone, 1200 bytes, one flow and 64; and RTunnel with less of everything."""
+    path = {
         f"path {direction} {flows}": partial(measure_path_cost, PathCase(direction, flows, SIZES[-1:], rate))
         for flows in (1, 64)
         for direction in ("up", "down")
+    }
+    return {
+        **path,
+        "rtunnel bulk": partial(measure_bulk, quick=True),
+        "rtunnel trips": partial(measure_trips, quick=True),
+        "rtunnel idle": partial(measure_idle, QUICK_SESSIONS),
+        "rtunnel connects": partial(measure_connects, QUICK_CONNECTS),
     }
 
 
@@ -77,7 +98,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench")
     parser.add_argument("--json", action="store_true", help="one JSON object a row")
-    parser.add_argument("--quick", action="store_true", help="only CPU time at 1200 bytes, 1 and 64 flows")
+    parser.add_argument("--quick", action="store_true", help="only CPU time at 1200 bytes, 1 and 64 flows, and less of RTunnel")
     parser.add_argument(
         "--only",
         default="",

@@ -129,6 +129,14 @@ def measure_streams() -> list[Row]:
                     note=f"{total:,.0f} MB/s in all; two plain forwarders {median(plain):.2f}",
                 )
             )
+        rows.append(
+            row_of(
+                f"RTunnel, {STREAMS} streams at once: all have begun",
+                [_opening_time(ways, ways.tunnel) for _ in range(3)],
+                "s",
+                note=f"two plain forwarders {_opening_time(ways, ways.plain):.1f} s",
+            )
+        )
     return rows
 
 
@@ -252,6 +260,16 @@ def _speeds_up(ways: _Ways, port: int) -> list[float]:
         _pump(selector, counts, _SPAN_S)
         seconds, after = time.monotonic() - began, ways.target.taken()
     return [(after[number] - old) / seconds for number, old in before.items() if number in after]
+
+
+def _opening_time(ways: _Ways, port: int) -> float:
+    """Seconds until each of many streams that begin together has brought its first bytes."""
+    _settle(ways)
+    began = time.monotonic()
+    with _streams(port, b"d") as (selector, counts):
+        while not all(counts.values()) and time.monotonic() < began + _SETTLE_S:
+            _pump(selector, counts, 0.02)
+        return time.monotonic() - began
 
 
 def _await_streams(ways: _Ways, count: int) -> None:

@@ -264,3 +264,9 @@ def test_hints_fit_and_every_group_of_keys_is_told():
     assert all(len(action.hint) <= 10 for action in KEY_ACTIONS)
     assert EVENTS in WHERE
     assert all(column.help for table in TABLES for column in COLUMNS[table])
+
+
+async def test_every_line_stands_on_a_ground_of_the_theme(console):
+    async with console(size=(120, 36)) as one:
+        for strip in one.app.screen._compositor.render_strips():
+            assert all(segment.style is not None and segment.style.bgcolor for segment in strip)
