@@ -71,9 +71,7 @@ class Dialer:
         if self._http is not None:
             await self._http.close()
 
-    async def dial(
-        self, session_id: str, *, resume: bool, timeout: float | None = None
-    ) -> tuple[Link, bool]:
+    async def dial(self, session_id: str, *, resume: bool, timeout: float | None = None) -> tuple[Link, bool]:
         """A WebSocket for a session, and whether the server agreed to half-close. Raises DialError.
 
         `timeout` (seconds) is for a dial that has less time than usual.

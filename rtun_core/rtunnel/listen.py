@@ -61,7 +61,9 @@ class Listener:
         self._watch()
 
     def close(self) -> None:
-        """Take no more."""
+        """Take no more; once is enough."""
+        if self._sock.fileno() < 0:
+            return
         if self._pause is not None:
             self._pause.cancel()
             self._pause = None

@@ -98,7 +98,11 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench")
     parser.add_argument("--json", action="store_true", help="one JSON object a row")
-    parser.add_argument("--quick", action="store_true", help="only CPU time at 1200 bytes, 1 and 64 flows, and less of RTunnel")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="only CPU time at 1200 bytes, 1 and 64 flows, and less of RTunnel",
+    )
     parser.add_argument(
         "--only",
         default="",

@@ -20,11 +20,14 @@ import struct
 import sys
 from typing import Final, cast
 
+from rtun_core.net.tasks import TaskOwner
+
 REQUEST: Final = struct.Struct("!cQ")
 BLOCK: Final = 262_144
 _HIGH: Final = 262_144
 _BACKLOG: Final = 1024
 
+_tasks = TaskOwner("forward")
 _zeros = bytes(BLOCK)
 _scratch = memoryview(bytearray(BLOCK))
 
@@ -121,12 +124,10 @@ class _Half(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(high=_HIGH)
         if self._target is not None:
-            loop = asyncio.get_running_loop()
-            self._opening = asyncio.ensure_future(loop.create_connection(_Half, *self._target))
-            self._opening.add_done_callback(self._opened)
+            _tasks.spawn(self._open(*self._target), "open")
 
-    def _opened(self, opening: asyncio.Future[tuple[asyncio.Transport, _Half]]) -> None:
-        transport, self.other = opening.result()
+    async def _open(self, host: str, port: int) -> None:
+        transport, self.other = await asyncio.get_running_loop().create_connection(_Half, host, port)
         self.other.other = self
         transport.writelines(self._early)
         if self.transport is None:

@@ -56,6 +56,16 @@ async def test_server_is_looked_for_at_the_start(stage):
     assert event.address == str(client.address)
 
 
+async def test_a_new_session_waits_no_longer_than_it_may(stage):
+    """The next try would be a second later or more."""
+    await stage.connect(1, connect_timeout=0.4)
+    began = asyncio.get_running_loop().time()
+    reader, _ = await stage.app()
+    with pytest.raises(ConnectionResetError):
+        await reader.read()
+    assert 0.3 < asyncio.get_running_loop().time() - began < 0.9
+
+
 async def test_missing_server_is_told_once(stage):
     client = await stage.connect(1, connect_timeout=0.2)
     notice = await stage.event(Notice)

@@ -7,7 +7,7 @@ import pytest
 
 from rtun_core.errors import BindError
 from rtun_core.net.tasks import TaskOwner
-from rtun_core.net.tls import pair_context, self_signed
+from rtun_core.net.tls import pair_context, read_pair, self_signed
 from rtun_core.rtunnel import listen
 from rtun_core.rtunnel.listen import Listener, listen_on
 from rtun_core.wire.address import Address
@@ -94,9 +94,11 @@ async def test_a_closed_listener_takes_nobody():
     await tasks.close()
 
 
-async def test_a_peer_without_tls_does_no_harm(listening):
-    cert, key = self_signed(["localhost"])
-    port = listening(context=pair_context((cert, key)), patience=5.0)
+async def test_a_peer_without_tls_does_no_harm(listening, tmp_path):
+    certificate = tmp_path / "cert.pem", tmp_path / "key.pem"
+    for path, content in zip(certificate, self_signed(["localhost"]), strict=True):
+        path.write_bytes(content)
+    port = listening(context=pair_context(read_pair(*certificate)), patience=5.0)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET / HTTP/1.1\r\n\r\n" * 10)
     assert b"hello" not in await reader.read()
