@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-WORKERS ?= 2
+# More than cores: many tests wait for processes and terminals.
+WORKERS ?= 4
 
 .PHONY: demo test test-slow check format bench screenshots proto clean
 

@@ -37,7 +37,7 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9_-]*")
-OTHERS = {"--quick", "--unix-socket"}  # options of other programs that the README uses
+OTHERS = {"--quick", "--only", "--unix-socket"}  # options of other programs that the README uses
 
 
 def blocks(*languages):
