@@ -7,27 +7,22 @@ from collections.abc import Sequence
 
 import msgspec
 
-from rtun_core.commands import COMMANDS, Command, Quit, usage
+from rtun_core.commands import COMMANDS, Command, usage
 from rtun_core.model import Snapshot
 from rtun_tui.desk import Desk
-from rtun_tui.view_commands import VIEW_COMMANDS, Effects
+from rtun_tui.view_commands import VIEW_COMMANDS, Effects, first_words
 
 SELECTORS = ("@focus", "@marked", "@shown", "@all")
 
 
 def completions(text: str, desk: Desk, effects: Effects, snapshot: Snapshot | None) -> list[str]:
     """Whole lines that begin with `text`, the likeliest first."""
-    beginnings = [line for line in _first_words() if line.startswith(text)]
+    beginnings = [line for line in sorted(first_words()) if line.startswith(text)]
     if beginnings:
         return beginnings
     head, _, last = text.rpartition(" ")
     words = head.split()
     return [f"{head} {word}" for word in _following(words, desk, effects, snapshot) if word.startswith(last)]
-
-
-def _first_words() -> list[str]:
-    engine = [" ".join(kind.words) for kind in COMMANDS if kind is not Quit]
-    return sorted({" ".join(each.words) for each in VIEW_COMMANDS} | set(engine))
 
 
 def _following(words: list[str], desk: Desk, effects: Effects, snapshot: Snapshot | None) -> Sequence[str]:

@@ -10,13 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from rtun_core.errors import RemoteProtocolError
 from rtun_core.model import Snapshot, TunnelId, TunnelView
 
 STEP: Final = 1.0  # seconds from one sample to the next
@@ -31,7 +29,6 @@ Series: TypeAlias = NDArray[np.float32]
 
 _TOTALS: Final = ("up", "down", "drops", "packets")
 _OF_TUNNEL: Final = ("rtt", "loss", "up", "down")
-_DECIMALS: Final[Mapping[str, int]] = {"rtt": 2, "loss": 4}  # on the wire; 1 for the others
 
 
 def _empty() -> Series:
@@ -75,33 +72,6 @@ class HistoryPicture:
         dropped = float(np.nansum(self.drops[-last:]))
         everything = dropped + float(np.nansum(self.packets[-last:]))
         return dropped / everything if everything > 0 else None
-
-    def to_wire(self) -> dict[str, Any]:
-        """As plain builtins for JSON, None for NaN, rounded to what a plot can show."""
-        return {
-            "step": self.step,
-            "end": self.end,
-            "count": self.count,
-            **_wire_series(self, _TOTALS),
-            "tunnels": {name: _wire_series(each, _OF_TUNNEL) for name, each in self.tunnels.items()},
-        }
-
-    @classmethod
-    def from_wire(cls, value: object) -> HistoryPicture:
-        """The picture that `to_wire` wrote. Raises RemoteProtocolError for anything else."""
-        try:
-            wire = msgspec.convert(value, _WirePicture)
-        except msgspec.ValidationError as error:
-            raise RemoteProtocolError(f"history: {error}", reason="history") from error
-        totals = {name: _series(getattr(wire, name)) for name in _TOTALS}
-        tunnels = {
-            TunnelId(name): TunnelHistory(*(_series(getattr(each, part)) for part in _OF_TUNNEL))
-            for name, each in wire.tunnels.items()
-        }
-        picture = cls(step=wire.step, end=wire.end, count=wire.count, tunnels=tunnels, **totals)
-        if len(set(_lengths(picture))) > 1:
-            raise RemoteProtocolError("history: the series are not of one length", reason="history")
-        return picture
 
 
 class History:
@@ -218,49 +188,3 @@ def _tunnel_sample(view: TunnelView) -> tuple[float, ...]:
     known = [loss for loss in (view.loss_up, view.loss_down) if loss is not None]
     rtt = math.nan if view.rtt_ms is None else view.rtt_ms
     return rtt, max(known, default=math.nan), view.rates.up_bytes, view.rates.down_bytes
-
-
-_Value = Annotated[float, msgspec.Meta(ge=0, le=1e18)] | None
-_Values = Annotated[list[_Value], msgspec.Meta(max_length=SAMPLES)]
-_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
-
-
-class _WireTunnel(msgspec.Struct):
-    rtt: _Values
-    loss: _Values
-    up: _Values
-    down: _Values
-
-
-class _WirePicture(msgspec.Struct):
-    step: Annotated[float, msgspec.Meta(gt=0, le=3600)]
-    end: Annotated[float, msgspec.Meta(ge=0, le=1e12)]
-    up: _Values
-    down: _Values
-    drops: _Values
-    packets: _Values
-    tunnels: Annotated[dict[_Name, _WireTunnel], msgspec.Meta(max_length=MAX_TUNNELS)]
-    count: Annotated[int, msgspec.Meta(ge=0, le=2**53)]
-
-
-def _wire_series(owner: object, names: Iterable[str]) -> dict[str, list[float | None]]:
-    return {name: _wire_values(getattr(owner, name), _DECIMALS.get(name, 1)) for name in names}
-
-
-def _wire_values(series: Series, decimals: int) -> list[float | None]:
-    values = series.astype(np.float64).round(decimals).tolist()
-    return [value if value == value else None for value in values]
-
-
-def _series(values: list[float | None]) -> Series:
-    series = np.array(values, np.float32)  # None becomes NaN
-    series.flags.writeable = False
-    return series
-
-
-def _lengths(picture: HistoryPicture) -> Iterable[int]:
-    for name in _TOTALS:
-        yield len(getattr(picture, name))
-    for tunnel in picture.tunnels.values():
-        for name in _OF_TUNNEL:
-            yield len(getattr(tunnel, name))

@@ -1,7 +1,7 @@
 """A history as one block of numbers, for a link.
 
-`HistoryPicture.to_wire` is for people and scripts. For 64 tunnels it takes 28 ms to write and 42 ms to read,
-too long for a loop that carries datagrams; this takes 2 ms and 1 ms.
+As lists of JSON numbers the history of 64 tunnels took 28 ms to write and 42 ms to read, too long for a loop
+that carries datagrams; this takes 2 ms and 1 ms.
 """
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-import json
 import math
 
 import numpy as np
@@ -6,9 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rtun_core.errors import RemoteProtocolError
 from rtun_core.model import Rates, Snapshot, TunnelState, TunnelView
-from rtun_core.view.history import KEEP_GONE, MAX_TUNNELS, SAMPLES, History, HistoryPicture
+from rtun_core.view.history import KEEP_GONE, MAX_TUNNELS, SAMPLES, History
 
 NAN = math.nan
 
@@ -148,62 +146,6 @@ def test_a_picture_does_not_change():
         picture.up[0] = 5
     with pytest.raises(ValueError, match="read-only"):
         picture.tunnels["t1"].up[0] = 5
-
-
-def test_a_picture_travels_as_json():
-    picture = observed(
-        snapshot(1, up=1234.56, drops=1),
-        snapshot(3, drops=4, packets=9, tunnels=[tunnel(rtt_ms=18.412, loss_up=0.01234)]),
-    )
-    wire = json.loads(json.dumps(picture.to_wire(), allow_nan=False))
-    assert wire["up"] == [1234.6, None, 0.0]
-    back = HistoryPicture.from_wire(wire)
-    assert (back.step, back.end, back.count) == (1.0, 3.0, 3)
-    for name in ("up", "down", "drops", "packets"):
-        np.testing.assert_allclose(getattr(back, name), getattr(picture, name), atol=0.05)
-    np.testing.assert_allclose(back.tunnels["t1"].rtt, [NAN, NAN, 18.41], rtol=1e-5)
-    np.testing.assert_allclose(back.tunnels["t1"].loss, [NAN, NAN, 0.0123], rtol=1e-5)
-    assert back.to_wire() == picture.to_wire()
-
-
-def good():
-    return observed(snapshot(1, up=1, tunnels=[tunnel()])).to_wire()
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"up": [0.0] * (SAMPLES + 1)},
-        {"up": [0.0, 1.0]},
-        {"up": ["1"]},
-        {"up": [-1.0]},
-        {"up": [1e300]},
-        {"step": 0},
-        {"count": -1},
-        {"end": "now"},
-        {"tunnels": {"t1": {}}},
-        {"tunnels": {"t1": {"rtt": [], "loss": [], "up": [], "down": []}}},
-        {"tunnels": {"x" * 65: good()["tunnels"]["t1"]}},
-        {"tunnels": {f"t{number}": good()["tunnels"]["t1"] for number in range(MAX_TUNNELS + 1)}},
-    ],
-)
-def test_what_is_no_picture_is_refused(change):
-    with pytest.raises(RemoteProtocolError, match="history") as caught:
-        HistoryPicture.from_wire(good() | change)
-    assert caught.value.reason == "history"
-
-
-@given(
-    st.recursive(
-        st.none() | st.booleans() | st.floats() | st.text(),
-        lambda children: st.lists(children) | st.dictionaries(st.sampled_from([*good(), "x"]), children),
-    )
-)
-def test_any_value_is_read_or_refused(value):
-    try:
-        HistoryPicture.from_wire(value)
-    except RemoteProtocolError:
-        return
 
 
 @given(st.lists(st.floats(-5, 400), max_size=40))
