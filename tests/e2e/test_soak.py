@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 from typing import NamedTuple
 
 import psutil
@@ -16,27 +17,29 @@ import pytest
 from tests.bench.lanes import Side
 from tests.bench.load_tool import LoadProcess, Result, measured
 from tests.bench.search import coarse_capacity
-from tests.e2e.processes import Fleet, Process, local_address
+from tests.e2e.processes import Event, Fleet, Process, local_address
 
 pytestmark = pytest.mark.slow
 
 SIZE = 600
 AT_A_TIME = 4  # generators
 MOST_FLOWS = 150  # of one generator
-SHARE = 0.25  # of the highest rate
+SHARE = 0.25  # of the highest rate: generators, sink, relay and agent share what may be two cores
 SOAK_S = 60.0
 WARM_S = 20.0  # until buffers and tables have the size that they need
 IDLE_S = 3
 OVERLOAD_S = 10.0
 GROWTH = 12e6  # bytes that a warm process may still grow in 40 s
 SPARE_FILES = 3
+MOST_LOST = 0.1  # of what was sent, by the kernel; more is an overload and no soak
 
 
 class Lane(NamedTuple):
-    """A rule, where it listens, and what counts at its end."""
+    """A rule, where it listens, what counts at its end, and where that listens."""
 
     entry: str
     sink: LoadProcess
+    port: int
 
 
 class Resources(NamedTuple):
@@ -61,10 +64,11 @@ def start(fleet: Fleet, loads: ExitStack, ends: list[str], *args: str) -> tuple[
     sinks = [load(loads, end, "0") for end in ends]
     fleet.server("http")
     agent = fleet.agent("far")
-    rules = [f"127.0.0.1:0?to=127.0.0.1:{sink.ready()['port']}" for sink in sinks]
+    ports = [int(sink.ready()["port"]) for sink in sinks]
+    rules = [f"127.0.0.1:0?to=127.0.0.1:{port}" for port in ports]
     relay = fleet.relay(*rules, args=("--p2p-channel-lifetime", "3600", *args))
     entries = ["{}:{}".format(*local_address(relay, number + 1)) for number in range(len(rules))]
-    return relay, agent, [Lane(*pair) for pair in zip(entries, sinks, strict=True)]
+    return relay, agent, [Lane(*pair) for pair in zip(entries, sinks, ports, strict=True)]
 
 
 def capacity(loads: ExitStack, lane: Lane) -> float:
@@ -98,6 +102,12 @@ def drops(*processes: Process) -> Counter[str]:
     return sum((Counter(process.snapshot()["drops"]) for process in processes), Counter())
 
 
+def overflowed(lane: Lane) -> int:
+    """How many datagrams the kernel could not give to the sink, since it was opened (proc(5), net/udp)."""
+    rows = [line.split() for line in Path("/proc/net/udp").read_text().splitlines()[1:]]
+    return sum(int(row[-1]) for row in rows if row[1].endswith(f":{lane.port:04X}"))
+
+
 def ping(lane: Lane, seconds: int) -> Result:
     return measured("ping", lane.entry, "--rate", "200", "--seconds", str(seconds), "--size", "200")
 
@@ -111,8 +121,32 @@ def arrived(lane: Lane, sent: int) -> int:
     return received
 
 
+def last_word(lane: Lane) -> int:
+    """A few datagrams at leisure: the kernel tells what it has dropped with the next one that it delivers."""
+    return int(measured("gen", lane.entry, "--rate", "20", "--seconds", "0.5", "--size", "100")["sent"])
+
+
 def wait_for_no_flows(process: Process) -> None:
     process.wait_until(lambda: not process.snapshot()["flows"], what="end of all flows")
+
+
+def told(process: Process, kind: str, number: Callable[[Event], int]) -> int:
+    """The sum of a number over all events of a type so far."""
+    return sum(number(event) for event in process.events if event["type"] == kind)
+
+
+def flows_are_even(process: Process) -> bool:
+    """Whether events tell of as many flows closed as opened, as far as none is missing from them."""
+    missing = told(process, "bus.lagged", lambda event: int(event["skipped"]))
+    opened = process.count("flow.opened")
+    closed = told(process, "flow.closed", lambda event: int(event["count"]))
+    return closed == opened if not missing else closed <= opened + missing
+
+
+def tunnels_are_even(process: Process) -> bool:
+    """Whether those are shown that came up and did not close: a lossy one may have got another beside it."""
+    closed = told(process, "tunnel.closed", lambda event: event["opened"])
+    return process.count("tunnel.up") - closed == len(process.snapshot()["tunnels"]) >= 1
 
 
 @pytest.mark.timeout(240)
@@ -121,7 +155,7 @@ def test_a_minute_of_load_loses_nothing_uncounted_and_leaks_nothing(fleet: Fleet
     share = SHARE * capacity(loads, lane) / AT_A_TIME
     for process in (relay, agent):
         wait_for_no_flows(process)
-    idle, dropped = resources(relay, agent), drops(relay, agent)
+    idle, dropped, unread = resources(relay, agent), drops(relay, agent), overflowed(lane)
 
     begin = time.monotonic()
     with ThreadPoolExecutor(AT_A_TIME) as pool:
@@ -133,18 +167,21 @@ def test_a_minute_of_load_loses_nothing_uncounted_and_leaks_nothing(fleet: Fleet
         warm = resources(relay, agent)
         sent = sum(run.result() for run in runs)
 
+    sent += last_word(lane)
     lost = sent - arrived(lane, sent)
-    dropped = drops(relay, agent) - dropped
-    # Where generators and programs share two cores, a socket may overflow while its owner waits for one: the
-    # kernel counts that, and nothing may be lost beyond it or in any other place.
-    assert 0 <= lost <= dropped["kernel"], dropped
-    assert set(dropped) <= {"kernel"}, dropped
     busy = resources(relay, agent)
     for process in (relay, agent):
         wait_for_no_flows(process)
+    dropped, unread = drops(relay, agent) - dropped, overflowed(lane) - unread
+    # Where all of this shares two cores, a socket may overflow while its owner waits for one: the kernel
+    # counts that, and nothing may be lost beyond it or in any other place.
+    assert 0 <= lost <= dropped["kernel"] + unread, (lost, dropped, unread)
+    assert lost <= MOST_LOST * sent, (lost, sent)
+    assert set(dropped) <= {"kernel"}, dropped
+    for process in (relay, agent):
+        process.wait_until(lambda each=process: flows_are_even(each), what="as many flows closed as opened")
+        process.wait_until(lambda each=process: tunnels_are_even(each), what="tunnels closed as told")
         assert process.count("flow.opened") > AT_A_TIME * MOST_FLOWS
-        assert process.count("flow.closed") == process.count("flow.opened")
-        assert process.count("tunnel.up") == len(process.snapshot()["tunnels"]) == 1
     for before, after in zip(idle, resources(relay, agent), strict=True):
         assert after.files <= before.files + SPARE_FILES
     for before, after in zip(warm, busy, strict=True):
@@ -164,7 +201,7 @@ def test_ten_seconds_of_far_too_much_are_over_within_a_second(fleet: Fleet, load
     time.sleep(1)  # that is all the time it gets
     after = ping(echo, 2)
     assert after["received"] == after["sent"]
-    assert after["p99_us"] < 3 * usual["p99_us"] + 5_000
+    assert after["p90_us"] < 3 * usual["p90_us"] + 5_000  # a backlog would delay all, a busy machine a few
     for process in (relay, agent):
         assert not process.count("signal.lost"), process.transcript()
         assert not process.count("agent.lost"), process.transcript()
