@@ -6,21 +6,38 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from tests.e2e.processes import LOOPBACK_ICE, SECRET, Fleet, Process, ask
 from tests.e2e.udp import Client, EchoTarget
+from tests.e2e.warm_start import COLD, WarmParent, WarmProcess
 from tests.tui.screen_model import Screen
-from tests.tui.terminal_harness import DEADLINE, Terminal
+from tests.tui.terminal_harness import DEADLINE, Start, Terminal, environment
 
 PROGRAMS = Path(__file__).parent / "programs"
 RTUN = ("-m", "rtun_core")
 SIZE = (140, 40)
 
 
+@cache
+def _warm_parent() -> WarmParent:
+    return WarmParent("rtun_core", "rtun_tui", env=environment({}))
+
+
+def _start_warm(wanted: Start) -> WarmProcess:
+    module, *args = wanted.argv[2:]
+    files = (wanted.slave,) * 3
+    nohup = wanted.ignore_hangup
+    return _warm_parent().start(module, *args, files=files, env=wanted.env, cwd=wanted.cwd, nohup=nohup)
+
+
 class Console(Terminal):
-    """`rtun ARGS --control SOCKET` on a terminal; home and socket are in `folder`."""
+    """`rtun ARGS --control SOCKET` on a terminal; home and socket are in `folder`.
+
+    It is forked from a process that has imported it, unless something about its start is special.
+    """
 
     def __init__(
         self,
@@ -35,6 +52,8 @@ class Console(Terminal):
         self.control = folder / "control"
         home = {"HOME": str(folder), "XDG_RUNTIME_DIR": str(folder)}
         command = (sys.executable, *program, *args, "--control", str(self.control))
+        if not (COLD or env or program != RTUN or "redirect" in terminal):
+            terminal["start"] = _start_warm
         super().__init__(*command, env={**home, **(env or {})}, size=size, **terminal)
 
     def snapshot(self) -> dict[str, Any]:

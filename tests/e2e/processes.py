@@ -15,11 +15,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from rtun_core.commands import encode_command, parse_command
 from tests.e2e.udp import Client
+from tests.e2e.warm_start import COLD, WarmParent
 
 SECRET = "end-to-end-secret"
 LOOPBACK_ICE = ("--stun", "none", "--candidate", "127.0.0.1/32")
@@ -29,7 +31,10 @@ Event = dict[str, Any]
 
 
 class Process:
-    """One rtun process. `events` grows as it writes; `wait_for` waits for the next that fits."""
+    """One rtun process. `events` grows as it writes; `wait_for` waits for the next that fits.
+
+    It is forked from `parent`, or without one Python begins from nothing.
+    """
 
     def __init__(
         self,
@@ -37,6 +42,7 @@ class Process:
         env: dict[str, str] | None = None,
         cwd: Path | None = None,
         module: str = "rtun_core",
+        parent: WarmParent | None = None,
     ) -> None:
         self.args = args
         self.control = Path(args[args.index("--control") + 1]) if "--control" in args else None
@@ -44,15 +50,12 @@ class Process:
         self.log: list[str] = []
         self._changed = threading.Condition()
         self._seen = 0
-        self._popen = subprocess.Popen(
-            [sys.executable, "-m", module, *args],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=_environment(env),
-            cwd=cwd,
-            start_new_session=True,
-        )
+        start = _start_cold if parent is None else parent.start
+        self._out, out = _pipe()
+        self._err, err = _pipe()
+        with open(os.devnull, "rb") as nothing, out, err:
+            files = (nothing.fileno(), out.fileno(), err.fileno())
+            self._popen = start(module, *args, files=files, env=_environment(env), cwd=cwd)
         self._readers = [
             threading.Thread(target=self._read_events, daemon=True),
             threading.Thread(target=self._read_log, daemon=True),
@@ -131,9 +134,8 @@ class Process:
         self._popen.wait(10)
         for reader in self._readers:
             reader.join(5)
-        for stream in (self._popen.stdout, self._popen.stderr):
-            if stream is not None:
-                stream.close()
+        for stream in (self._out, self._err):
+            stream.close()
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal."""
@@ -156,8 +158,7 @@ class Process:
         return any(reader.is_alive() for reader in self._readers)
 
     def _read_events(self) -> None:
-        assert self._popen.stdout is not None
-        for line in self._popen.stdout:
+        for line in self._out:
             with self._changed:
                 self.events.append(json.loads(line))
                 self._changed.notify_all()
@@ -165,16 +166,16 @@ class Process:
             self._changed.notify_all()
 
     def _read_log(self) -> None:
-        assert self._popen.stderr is not None
-        for line in self._popen.stderr:
+        for line in self._err:
             self.log.append(line.decode("utf-8", "replace").rstrip("\n"))
 
 
 class Fleet:
-    """Processes of one test; all are ended when the test is."""
+    """Processes of one test; all are ended when the test is. They start as `Process` does."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, parent: WarmParent | None = None) -> None:
         self.folder = folder
+        self._parent = parent
         self.processes: list[Process] = []
         self.clients: list[Client] = []
         self.url = ""
@@ -183,7 +184,7 @@ class Fleet:
     def run(self, *args: str, env: dict[str, str] | None = None, module: str = "rtun_core") -> Process:
         """Start a long-running `rtun ARGS` with a control socket of its own."""
         control = self.folder / f"{len(self.processes)}.sock"
-        process = Process(*args, "--control", str(control), env=env, module=module)
+        process = Process(*args, "--control", str(control), env=env, module=module, parent=self._parent)
         self.processes.append(process)
         return process
 
@@ -228,7 +229,7 @@ class Fleet:
 
     def follow(self, process: Process) -> Process:
         """`rtun events -f` on a process; what it prints are the events of that one."""
-        follower = Process("events", str(process.control), "-f")
+        follower = Process("events", str(process.control), "-f", parent=self._parent)
         self.processes.append(follower)
         return follower
 
@@ -282,14 +283,34 @@ def local_address(relay: Process, rule: int = 1) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def _pipe() -> tuple[BinaryIO, BinaryIO]:
+    reader, writer = os.pipe()
+    return open(reader, "rb"), open(writer, "wb")
+
+
+def _start_cold(
+    module: str, *args: str, files: tuple[int, int, int], env: dict[str, str], cwd: Path | None
+) -> subprocess.Popen[bytes]:
+    stdin, stdout, stderr = files
+    command = [sys.executable, "-m", module, *args]
+    return subprocess.Popen(
+        command, stdin=stdin, stdout=stdout, stderr=stderr, env=env, cwd=cwd, start_new_session=True
+    )
+
+
 def _environment(extra: dict[str, str] | None) -> dict[str, str]:
     env = {key: value for key, value in os.environ.items() if not key.startswith("RTUN_")}
     return env | {"PYTHONUNBUFFERED": "1", "NO_COLOR": "1"} | (extra or {})
 
 
+@cache
+def _warm_parent() -> WarmParent:
+    return WarmParent("rtun_core", env=_environment(None))
+
+
 def fleets(folder: Path) -> Iterator[Fleet]:
     """A fleet that is cleaned up; for fixtures."""
-    fleet = Fleet(folder)
+    fleet = Fleet(folder, parent=None if COLD else _warm_parent())
     try:
         yield fleet
     finally:

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import psutil
 
@@ -53,6 +53,35 @@ class Attributes(NamedTuple):
     signals: bool
 
 
+class Child(Protocol):
+    """What a terminal asks of its process; `subprocess.Popen` has it."""
+
+    pid: int
+
+    def poll(self) -> int | None:
+        """The status if it has ended."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The status once it has ended."""
+
+    def send_signal(self, sig: int, /) -> None:
+        """Nothing happens when it has ended."""
+
+    def kill(self) -> None:
+        """kill -9."""
+
+
+class Start(NamedTuple):
+    """How a process is to be started; its terminal is the slave."""
+
+    argv: Sequence[str]
+    slave: int
+    env: Mapping[str, str]
+    cwd: Path
+    ignore_hangup: bool
+    redirect: Mapping[int, Path | None]
+
+
 class Terminal:
     """A process on a pseudo-terminal of `size` (columns, lines).
 
@@ -69,6 +98,7 @@ class Terminal:
         cwd: Path | None = None,
         ignore_hangup: bool = False,
         redirect: Mapping[int, Path | None] | None = None,
+        start: Callable[[Start], Child] | None = None,
     ) -> None:
         self.screen = Screen(*size)
         self.raw = bytearray()
@@ -79,7 +109,8 @@ class Terminal:
         self._reading = True
         self._quiet = False  # the last look found nothing to read
         self._closing = False
-        self._popen = _start(argv, self._slave, env or {}, cwd, ignore_hangup, redirect or {})
+        wanted = Start(argv, self._slave, environment(env or {}), cwd or ROOT, ignore_hangup, redirect or {})
+        self._popen = (start or _start)(wanted)
         self._reader = threading.Thread(target=self._read, name="terminal", daemon=True)
         self._reader.start()
 
@@ -227,33 +258,26 @@ class Terminal:
         fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
 
 
-def _start(
-    argv: Sequence[str],
-    slave: int,
-    env: Mapping[str, str],
-    cwd: Path | None,
-    ignore_hangup: bool,
-    redirect: Mapping[int, Path | None],
-) -> subprocess.Popen[bytes]:
+def _start(wanted: Start) -> Child:
     files = [
-        os.open(path, os.O_RDWR | os.O_CREAT) if (path := redirect.get(number)) else slave
+        os.open(path, os.O_RDWR | os.O_CREAT) if (path := wanted.redirect.get(number)) else wanted.slave
         for number in range(3)
     ]
-    closed = ",".join(str(number) for number, path in redirect.items() if path is None)
-    launcher = [sys.executable, "-ISc", _LAUNCHER, "nohup" if ignore_hangup else "", "0,1,2", closed]
+    closed = ",".join(str(number) for number, path in wanted.redirect.items() if path is None)
+    nohup = "nohup" if wanted.ignore_hangup else ""
     try:
         return subprocess.Popen(
-            [*launcher, *argv],
+            [sys.executable, "-ISc", _LAUNCHER, nohup, "0,1,2", closed, *wanted.argv],
             stdin=files[0],
             stdout=files[1],
             stderr=files[2],
-            env=environment(env),
-            cwd=cwd or ROOT,
+            env=wanted.env,
+            cwd=wanted.cwd,
             start_new_session=True,
         )
     finally:
         for fileno in files:
-            if fileno != slave:
+            if fileno != wanted.slave:
                 os.close(fileno)
 
 
