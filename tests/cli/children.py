@@ -1,4 +1,4 @@
-"""Processes that the fixture `process` starts; with stuck=True their service drains for ever."""
+"""What tests do with the processes that the fixture `process` starts."""
 
 TIME = 20  # seconds that a process may take
 

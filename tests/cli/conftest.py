@@ -1,10 +1,12 @@
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
 
 from rtun_core.cli.main import main
+from tests.cli.children import ready
 
 SCRIPT = """
 import asyncio, sys
@@ -72,15 +74,18 @@ def refuse(run):
     return call
 
 
-@pytest.fixture
-def process():
-    """Start a process that runs an engine with a service that does nothing."""
+@contextmanager
+def processes():
+    """Start processes that run an engine with a service that does nothing; they are killed at the end."""
     running = []
 
-    def start(options, *, stuck=False):
-        code = SCRIPT.format(options=options, stuck=stuck)
+    def start(options, *, stuck=False, **env):
         child = subprocess.Popen(
-            [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-c", SCRIPT.format(options=options, stuck=stuck)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | env,
         )
         running.append(child)
         return child
@@ -89,6 +94,39 @@ def process():
     for child in running:
         child.kill()
         child.communicate()
+
+
+@pytest.fixture
+def process():
+    """`process(options)` starts such a process; with stuck=True its service drains for ever."""
+    with processes() as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """One with a control socket for the tests of a module that leave it as it is, and where its socket is."""
+    place = str(tmp_path_factory.mktemp("shared"))
+    with processes() as start:
+        child = start("control='auto'", XDG_RUNTIME_DIR=place)
+        ready(child)
+        yield child, place
+
+
+@pytest.fixture
+def bystander(shared, monkeypatch):
+    """The shared process, which commands of this test find."""
+    child, place = shared
+    monkeypatch.setenv("XDG_RUNTIME_DIR", place)
+    return child
+
+
+@pytest.fixture
+def child(process):
+    """A process with a control socket for this test alone."""
+    child = process("control='auto'")
+    ready(child)
+    return child
 
 
 @pytest.fixture

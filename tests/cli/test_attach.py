@@ -12,15 +12,6 @@ from rtun_core.errors import UsageError
 from rtun_core.view.page import ViewSpec
 
 
-@pytest.fixture
-def child(process):
-    child = process("control='auto'")
-    for line in child.stderr:
-        if "listening" in line:
-            break
-    return child
-
-
 class Shown:
     """A console that takes one look, and ends as a test wants."""
 
@@ -46,16 +37,18 @@ def console(monkeypatch):
 
 
 @pytest.mark.parametrize("which", ["nothing", "pid", "path"])
-def test_the_console_is_shown(run, child, console, which):
-    words = {"nothing": (), "pid": (str(child.pid),), "path": (str(control_socket(child.pid)),)}[which]
+def test_the_console_is_shown(run, bystander, console, which):
+    words = {"nothing": (), "pid": (str(bystander.pid),), "path": (str(control_socket(bystander.pid)),)}[
+        which
+    ]
     assert run("attach", *words, "--read-only", "--theme", "mono") == (0, "", "")
     [(source, options)] = console.calls
     assert isinstance(source, AttachedSource)
     assert options == ConsoleOptions(show=True, read_only=True, theme="mono", ends_engine=False)
-    assert child.poll() is None
+    assert bystander.poll() is None
 
 
-def test_what_is_shown_is_the_other_process(run, child, console, monkeypatch):
+def test_what_is_shown_is_the_other_process(run, bystander, console, monkeypatch):
     import asyncio
 
     seen = []
@@ -77,8 +70,8 @@ def test_what_is_shown_is_the_other_process(run, child, console, monkeypatch):
 
     monkeypatch.setattr(console, "show", show)
     assert run("attach") == (0, "", "")
-    assert seen == [(f"attached {child.pid}", child.pid)]
-    assert child.poll() is None
+    assert seen == [(f"attached {bystander.pid}", bystander.pid)]
+    assert bystander.poll() is None
 
 
 @pytest.mark.parametrize(
@@ -96,12 +89,12 @@ def test_what_is_shown_is_the_other_process(run, child, console, monkeypatch):
         ),
     ],
 )
-def test_exit_status(run, child, console, end, status, err):
+def test_exit_status(run, bystander, console, end, status, err):
     console.end = end
     assert run("attach") == (status, "", err)
 
 
-def test_no_terminal(refuse, child, console):
+def test_no_terminal(refuse, bystander, console):
     console.no_terminal = True
     assert refuse("attach", status=2) == "there is no terminal"
     assert not console.calls

@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 import sys
 
 import pytest
@@ -150,13 +149,12 @@ def test_colour_is_for_terminals(monkeypatch):
     assert may_colour()
 
 
-def test_the_real_thing_offline():
-    command = [sys.executable, "-m", "rtun_core.cli.main", "doctor", "--stun", "none", "--secret", "mine"]
-    table = subprocess.run(command, capture_output=True, text=True)
-    lines = subprocess.run([*command, "--json"], capture_output=True, text=True)
-    assert (table.stderr, lines.stderr) == ("", "")
-    findings = [json.loads(line) for line in lines.stdout.splitlines()]
-    assert table.returncode == lines.returncode == any(finding["grade"] == "problem" for finding in findings)
+def test_the_real_thing_offline(run):
+    words = ("doctor", "--stun", "none", "--secret", "mine")
+    (status, table, err), (same, lines, none) = run(*words), run(*words, "--json")
+    assert (err, none) == ("", "")
+    findings = [json.loads(line) for line in lines.splitlines()]
+    assert status == same == any(finding["grade"] == "problem" for finding in findings)
     assert all(len(finding["name"]) <= NAME_WIDTH for finding in findings)
     assert findings[-1] == {"name": "secret", "grade": "ok", "text": "a secret is set", "remedy": ""}
-    assert max(map(len, table.stdout.splitlines())) <= WIDTH
+    assert max(map(len, table.splitlines())) <= WIDTH

@@ -10,25 +10,16 @@ from rtun_core.commands import COMMANDS, usage
 from rtun_core.engine.control_client import decode_event
 
 
-@pytest.fixture
-def child(process):
-    child = process("control='auto'")
-    for line in child.stderr:
-        if "listening" in line:
-            break
-    return child
-
-
-def test_status(run, child):
+def test_status(run, bystander):
     status, out, err = run("status")
     assert (status, err) == (0, "")
     assert out.startswith("rtun ")
-    assert f"(fake), pid {child.pid}" in out
+    assert f"(fake), pid {bystander.pid}" in out
 
 
-def test_status_as_json(run, child):
-    status, out, _err = run("status", str(child.pid), "--json")
-    assert (status, json.loads(out)["pid"]) == (0, child.pid)
+def test_status_as_json(run, bystander):
+    status, out, _err = run("status", str(bystander.pid), "--json")
+    assert (status, json.loads(out)["pid"]) == (0, bystander.pid)
 
 
 def test_status_again_until_the_end(run, child, monkeypatch):
@@ -52,7 +43,7 @@ def end_after(count, child):
     return show
 
 
-def test_events(run, child):
+def test_events(run, bystander):
     status, out, _err = run("events")
     assert status == 0
     types = [json.loads(line)["type"] for line in out.splitlines()]
@@ -60,12 +51,12 @@ def test_events(run, child):
     assert all(decode_event(line) for line in out.encode().splitlines())
 
 
-def test_events_since(run, child):
+def test_events_since(run, bystander):
     assert [json.loads(line)["seq"] for line in run("events", "--since", "1")[1].splitlines()] == [2]
     assert run("events", "--since", "2") == (0, "", "")
 
 
-def test_events_for_people(run, child):
+def test_events_for_people(run, bystander):
     assert run("events", "--text")[1].splitlines()[1].endswith("INFO  fake listening on 127.0.0.1:1")
 
 
