@@ -32,6 +32,7 @@ MAX_RAW = 16 * 2**20  # bytes kept
 # Makes the terminal the controlling one of a new session, as a login does, and becomes the program.
 _LAUNCHER = """
 import fcntl, os, signal, sys, termios
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # which a test run in the background ignores
 if sys.argv[1] == "nohup":
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 for fileno in (int(text) for text in sys.argv[2].split(",")):

@@ -117,6 +117,7 @@ def become(wanted: Wanted, files: list[int]) -> None:
         os.close(file)
     if os.isatty(0):
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background ignores it
     if wanted.nohup:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     os.environ.clear()
