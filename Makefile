@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # More than cores: many tests wait for processes and terminals.
 WORKERS ?= 4
+# Without it every worker would compile every test anew, and every process of a test every module.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-slow check format bench screenshots proto clean
 
