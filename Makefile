@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # More than cores: many tests wait for processes and terminals.
 WORKERS ?= 4
+SLOW_WORKERS ?= 3
 # Without it every worker would compile every test anew, and every process of a test every module.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -17,7 +18,8 @@ test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist worksteal
 
 test-slow: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "slow and not alone" -n $(SLOW_WORKERS) --dist worksteal
+	$(BIN)/python -m pytest -m "slow and alone"
 
 # One door for contributors: format, lint, types, import contracts.
 check: $(VENV)/.installed-dev

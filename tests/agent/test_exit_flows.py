@@ -263,6 +263,7 @@ def descriptors(wanted):
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 async def test_ten_thousand_flows(make_exit):
     """Bounds on the memory of a flow and on the work of a tick, some ten times what was measured.
 

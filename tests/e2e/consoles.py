@@ -36,7 +36,7 @@ def _start_warm(wanted: Start) -> WarmProcess:
 class Console(Terminal):
     """`rtun ARGS --control SOCKET` on a terminal; home and socket are in `folder`.
 
-    It is forked from a process that has imported it, unless something about its start is special.
+    It is forked from a process that has imported it, unless it is to start cold or in a special way.
     """
 
     def __init__(
@@ -46,13 +46,14 @@ class Console(Terminal):
         program: tuple[str, ...] = RTUN,
         env: Mapping[str, str] | None = None,
         size: tuple[int, int] = SIZE,
+        cold: bool = COLD,
         **terminal: Any,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.control = folder / "control"
         home = {"HOME": str(folder), "XDG_RUNTIME_DIR": str(folder)}
         command = (sys.executable, *program, *args, "--control", str(self.control))
-        if not (COLD or env or program != RTUN or "redirect" in terminal):
+        if not (cold or env or program != RTUN or "redirect" in terminal):
             terminal["start"] = _start_warm
         super().__init__(*command, env={**home, **(env or {})}, size=size, **terminal)
 

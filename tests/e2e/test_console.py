@@ -65,8 +65,8 @@ def test_nothing_is_lost_by_switching_by_keys(stage: Stage) -> None:
 
 
 def test_the_first_frame_comes_soon(stage: Stage) -> None:
-    console = stage.run("demo", "--simulate", "--tui")
-    console.wait_for("1 Agents", timeout=5)
+    console = stage.run("demo", "--simulate", "--tui", cold=True)
+    console.wait_for("1 Agents", timeout=10)  # 1 s on a quiet machine
 
 
 # ---- a relay --------------------------------------------------------------------------------------------

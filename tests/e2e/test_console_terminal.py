@@ -159,6 +159,7 @@ def test_the_console_is_closed_and_the_relay_stays(stage: Stage) -> None:
 
 
 @SLOW
+@pytest.mark.alone
 @pytest.mark.timeout(180)
 def test_a_terminal_that_is_not_read_for_20_seconds(
     stage: Stage, record_testsuite_property: Callable[[str, object], None]

@@ -258,6 +258,7 @@ def test_a_client_that_sends_and_closes_at_once(fleet: Fleet, target: Make) -> N
 
 
 @SLOW
+@pytest.mark.alone
 def test_typing_stays_prompt_beside_bulk(fleet: Fleet, target: Make) -> None:
     ends = target(echo)
     _, client = pair(fleet, ends)

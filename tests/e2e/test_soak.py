@@ -19,7 +19,7 @@ from tests.bench.load_tool import LoadProcess, Result, measured
 from tests.bench.search import coarse_capacity
 from tests.e2e.processes import Event, Fleet, Process, local_address
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 SIZE = 600
 AT_A_TIME = 4  # generators

@@ -90,6 +90,7 @@ def test_takes_the_terminal_and_gives_it_back(ticker):
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_terminal_that_is_not_read_stops_nothing(ticker):
     terminal = ticker("--rate", "30", size=(160, 50))
     terminal.wait_for(partial(showing, 5))
