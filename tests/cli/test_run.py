@@ -170,6 +170,7 @@ def stage(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _signals_are_as_before():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background ignores it
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     interval = sys.getswitchinterval()
     yield
