@@ -17,10 +17,10 @@ from rtun_tui.still import StillSource
 from rtun_tui.theme_library import ThemeLibrary
 from rtun_tui.widgets.event_list import EventList
 from rtun_tui.widgets.prompt import Line
+from tests.tui.keys import press, settle
 
 START = 1_800_000_000.0  # 2027-01-15 08:00:00 UTC
 DEADLINE = 400  # turns of the loop that a state may take to come
-TURNS = 12  # of the loop, in which a message gets to where it is answered
 
 
 class Console:
@@ -48,9 +48,7 @@ class Console:
 
     async def press(self, *keys):
         """Keys one after the other; all that they lead to has happened when this returns."""
-        for key in keys:
-            await self.app._press_keys([key])
-            await self.settle()
+        await press(self.pilot, *keys)
 
     async def type(self, text):
         """Letters; any of them may be one that has a name."""
@@ -65,21 +63,7 @@ class Console:
 
     async def settle(self):
         """Nothing is under way any more: no message, no worker."""
-        await self._quiet()
-        await self.app.workers.wait_for_complete()
-        await self.pilot._wait_for_screen()
-        await self._quiet()
-
-    async def _quiet(self):
-        """No message is waiting anywhere after some turns of the loop, and all is in its place."""
-        while self.app.is_running:
-            for _ in range(TURNS):
-                await asyncio.sleep(0)
-            screen = self.app.screen
-            nodes = (self.app, *screen.walk_children(with_self=True))
-            if not screen._layout_required and all(node._message_queue.empty() for node in nodes):
-                return
-            await asyncio.sleep(0.001)  # the layout is done by a timer of the screen
+        await settle(self.pilot)
 
     async def until(self, state):
         """Wait until `state()` holds."""
