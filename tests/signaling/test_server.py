@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -283,15 +283,28 @@ async def test_certificate_and_key_go_together(certificate, given):
         await SignalingServer(config, EventBus(), local=None).start()
 
 
+@contextmanager
+def taken(kind):
+    """A port that is in use for one kind of socket, and free for the other."""
+    other = {socket.SOCK_STREAM: socket.SOCK_DGRAM, socket.SOCK_DGRAM: socket.SOCK_STREAM}[kind]
+    while True:
+        with socket.socket(socket.AF_INET, kind) as sock, socket.socket(socket.AF_INET, other) as probe:
+            sock.bind(("127.0.0.1", 0))
+            if kind == socket.SOCK_STREAM:
+                sock.listen()
+            try:
+                probe.bind(sock.getsockname())
+            except OSError:  # somebody has it; the system will give another one
+                continue
+            probe.close()
+            yield sock.getsockname()[1]
+            return
+
+
 @pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
 async def test_a_port_in_use_leaves_nothing_open(serve, kind):
-    with socket.socket(socket.AF_INET, kind) as sock:
-        sock.bind(("127.0.0.1", 0))
-        if kind == socket.SOCK_STREAM:
-            sock.listen()
-        port = sock.getsockname()[1]
-        with pytest.raises(BindError, match=rf"(TCP|UDP) 127\.0\.0\.1:{port}"):
-            await serve("https", listen=Address("127.0.0.1", port))
+    with taken(kind) as port, pytest.raises(BindError, match=rf"(TCP|UDP) 127\.0\.0\.1:{port}"):
+        await serve("https", listen=Address("127.0.0.1", port))
     running = await serve("https", listen=Address("127.0.0.1", port))
     assert running.port == port
 
