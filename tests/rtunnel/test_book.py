@@ -41,7 +41,7 @@ async def test_events_of_a_session(stage):
 
 
 async def test_tunnel_that_never_opened(stage):
-    await stage.connect(1, connect_timeout=0.1)
+    await stage.connect(1, connect_timeout=1)
     await stage.app()
     closed = await stage.event(TunnelClosed)
     assert (closed.opened, closed.reason) == (False, "unreachable")

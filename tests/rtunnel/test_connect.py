@@ -205,5 +205,5 @@ async def test_certificate_that_is_not_trusted(stage, tmp_path):
     reader, writer = await stage.app()
     writer.write(b"x")
     assert await reader.readexactly(1) == b"x"
-    await stage.connect(connect_timeout=0.1)
+    await stage.connect(connect_timeout=1)
     await reset_for(stage, "unreachable")

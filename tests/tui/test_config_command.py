@@ -5,7 +5,7 @@ import pytest
 from click import UsageError as ClickUsageError
 from click.testing import CliRunner
 
-from rtun_tui.config_command import config
+from rtun_core.cli.main import rtun
 from rtun_tui.config_text import print_keys, print_theme_items, print_themes
 from rtun_tui.keymap import Keymap, parse_keymap
 from rtun_tui.settings import print_template
@@ -33,7 +33,8 @@ def home(monkeypatch, tmp_path):
 @pytest.fixture
 def run():
     def call(*words):
-        result = CliRunner().invoke(config, words, standalone_mode=False)
+        # through rtun, as a user does: the command keeps the help option that it is first seen with
+        result = CliRunner().invoke(rtun, ["config", *words], standalone_mode=False)
         if result.exception:
             raise result.exception
         return result.return_value, result.stdout
