@@ -8,6 +8,8 @@ from aiohttp import web
 from rtun_core.rtunnel.entrance import Entrance
 from tests.rtunnel.stage import until
 
+PATIENCE = 0.6  # seconds; what has to happen within it takes a hundredth of that on a quiet machine
+
 
 @pytest.fixture
 async def entered():
@@ -17,10 +19,10 @@ async def entered():
     async def handle(request):
         if request.path == "/in":
             entrance.let_in(request.protocol)
-            await asyncio.sleep(0.4)
+            await asyncio.sleep(PATIENCE + 0.2)
         return web.Response(text="hello")
 
-    entrance = Entrance(handle, limit=2, patience=0.2, on_fault=lambda reason: faults.update([reason]))
+    entrance = Entrance(handle, limit=2, patience=PATIENCE, on_fault=lambda reason: faults.update([reason]))
     listener = await asyncio.get_running_loop().create_server(entrance.admit, "127.0.0.1", 0)
     entrance.port = listener.sockets[0].getsockname()[1]
     entrance.faults = faults

@@ -164,12 +164,12 @@ async def test_no_handshake_no_entry(build, sent):
 
 
 async def test_the_trusted_stay(build):
-    house = build(patience=0.1)
+    house = build(patience=0.6)
     reader, writer = await house.connect()
     assert await echoed(reader, writer) == b"GET X"
     (visitor,) = house.door.connections
     house.door.trust(visitor.transport)
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(0.8)
     assert await echoed(reader, writer) == b"GET X"
     assert house.faults == {}
     await house.door.close()
@@ -177,7 +177,7 @@ async def test_the_trusted_stay(build):
 
 
 async def test_the_useful_get_more_time_and_no_blame(build):
-    house = build(patience=0.1)
+    house = build(patience=0.6)
     reader, writer = await house.connect()
     assert await echoed(reader, writer) == b"GET X"
     (visitor,) = house.door.connections
