@@ -18,8 +18,8 @@ test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist worksteal
 
 test-slow: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m "slow and not alone" -n $(SLOW_WORKERS) --dist worksteal
-	$(BIN)/python -m pytest -m "slow and alone"
+	$(BIN)/python -m pytest -m "slow and not alone" -n $(SLOW_WORKERS) --dist worksteal; together=$$?; \
+	  $(BIN)/python -m pytest -m "slow and alone" && exit $$together
 
 # One door for contributors: format, lint, types, import contracts.
 check: $(VENV)/.installed-dev

@@ -101,8 +101,8 @@ class RelayCommands:
                 rule, channel = self._find(command.tunnel)
                 if not channel.draining:
                     rule.pool.policy.take_one_back()
+                # What follows is left to the next tick: closed at once, it would lose answers under way.
                 rule.pool.perform(rule.pool.policy.drain(channel.id, "requested"))
-                rule.step(time.monotonic())
                 left = counted(channel.flows, "flow")
                 return CommandResult(text=f"tunnel {channel.id} draining, {left} left")
             case cmd.RecycleTunnel():
