@@ -106,11 +106,11 @@ def test_the_agent_lets_go_of_a_killed_relay(fleet: Fleet, echo: EchoTarget) -> 
 def test_a_relay_with_the_wrong_secret_says_so_and_ends(fleet: Fleet, echo: EchoTarget, scheme: str) -> None:
     fleet.server(scheme)
     fleet.agent("a")
-    args = ("relay", "-L", rule(echo), fleet.url, "--json", "--secret", "wrong", "--wait-agent", "2")
+    args = ("relay", "-L", rule(echo), fleet.url, "--json", "--secret", "wrong", "--wait-agent", "5")
     relay = fleet.run(*args, *LOOPBACK_ICE, *fleet.trust)
     assert "refuses the secret" in relay.wait_for("signal.lost")["reason"]
     assert relay.join() == 4
-    assert relay.log[-1].startswith("Error: no tunnel was up within 2 s: ")
+    assert relay.log[-1].startswith("Error: no tunnel was up within 5 s: ")
     assert "refuses the secret" in relay.log[-1]
 
 
