@@ -167,6 +167,7 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
             header = self.overview.pane(Header)
             header.source, header.interval = self.source.title, self.governor.pause
             self.overview.show(picture, self.source.status)
+        self.overview.draw_now()
 
     def _look_soon(self) -> None:
         self.call_later(self.look)
@@ -206,6 +207,7 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
         """A key."""
         await self.acts.do(event.action)
         self.overview.sync()
+        self.overview.draw_now()
 
     def on_prompt_changed(self, event: Prompt.Changed) -> None:
         """Try the filter while it is typed; one that cannot be read leaves the last good one in force."""

@@ -27,6 +27,7 @@ from rtun_tui.draw.table import (
     missing_strip,
     row_cells,
     row_strip,
+    row_writers,
     short_state,
 )
 from rtun_tui.palette import MONO
@@ -66,7 +67,8 @@ def used(layout):
 
 
 def draw(row, layout, width, brush=PLAIN, table="flows", **marks):
-    return row_strip(row_cells(table, row, layout, LOOK, 60.0), layout, width, brush, **marks)
+    cells = row_cells(table, row, layout, row_writers(layout, LOOK), 60.0)
+    return row_strip(cells, layout, width, brush, **marks)
 
 
 # -- layout --------------------------------------------------------------------------------------
@@ -251,8 +253,8 @@ def test_states_have_short_forms(text, width, expected):
 
 def test_look_and_time_reach_the_cells():
     layout = layout_columns(columns("flows", "flow", "dn", "age"), 60)
-    bits = row_cells("flows", FLOW, layout, Look(), 30.0)
-    plain = row_cells("flows", FLOW, layout, Look(bits=False), 30.0)
+    bits = row_cells("flows", FLOW, layout, row_writers(layout, Look()), 30.0)
+    plain = row_cells("flows", FLOW, layout, row_writers(layout, Look(bits=False)), 30.0)
     assert bits.texts == ("00a1f3c2", "9.8Mb", "30.0s")
     assert plain.texts[1] == "1.2MB"
     assert bits != plain
