@@ -213,12 +213,14 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
         """Try the filter while it is typed; one that cannot be read leaves the last good one in force."""
         self._filter(event.text)
 
-    def on_prompt_submitted(self, event: Prompt.Submitted) -> None:
-        """A filter or a command."""
+    async def on_prompt_submitted(self, event: Prompt.Submitted) -> None:
+        """A filter or a command. One of the view is done before the next key; the engine may take a while."""
         if event.kind == FILTER:
             self._filter(event.text)
-        elif event.text:
+        elif event.text and _takes_time(event.text):
             self.run_worker(self.run_line(event.text), group="command")
+        elif event.text:
+            await self.run_line(event.text)
         self.overview.sync()
 
     def on_prompt_cancelled(self, event: Prompt.Cancelled) -> None:
@@ -386,6 +388,14 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
     def _watch_themes(self) -> None:
         if self.library.changed():
             self.use_theme(self.theme_name)
+
+
+def _takes_time(line: str) -> bool:
+    """Whether a line is for the engine."""
+    try:
+        return is_for_engine(read_line(line))
+    except RtunError:
+        return False
 
 
 def new_desk(settings: Settings) -> Desk:

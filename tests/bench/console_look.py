@@ -83,7 +83,7 @@ def measure_keys() -> list[Row]:
     """60 keys a second: in turn a mark and a row down, so that the count of marks tells every one."""
     with _simulated(FLOWS) as console:
         console.keep(on=True)
-        for keys, answer in (("3:", rb"older lines"), ("sort flow", rb"sort flow"), ("\r", rb"by flow")):
+        for keys, answer in (("3:", rb"older lines"), ("sort flow", rb"sort flow"), ("\r", rb"by flow ")):
             console.send(keys)
             console.first(answer)
         console.keep(on=True)
