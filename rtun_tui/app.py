@@ -44,6 +44,7 @@ from rtun_tui.view_commands import (
     read_line,
     run_view_command,
     set_filter,
+    takes_time,
 )
 from rtun_tui.widgets.event_list import EventList
 from rtun_tui.widgets.header import Header
@@ -64,7 +65,11 @@ class Manner:
 
 
 class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
-    """Looks at `source` until it is closed; the result says how that came about."""
+    """Looks at `source` until it is closed; the result says how that came about.
+
+    `started` is called when the terminal is ours, `shown` after the first frame, `settled` after the first
+    picture of the source.
+    """
 
     ENABLE_COMMAND_PALETTE = False
     TITLE = "rtun"
@@ -81,7 +86,9 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
         manner: Manner,
         theme: str | None = None,
         warnings: Sequence[str] = (),
-        started: Callable[[], None] | None = None,
+        started: Callable[[], object] | None = None,
+        shown: Callable[[], object] | None = None,
+        settled: Callable[[], object] | None = None,
         wall: Callable[[], float] = time.time,
         **options: Any,
     ) -> None:
@@ -110,7 +117,7 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
         self._made = False
         self.theme_name = theme or settings.theme
         self._warnings = warnings
-        self._on_started = started
+        self._on_started, self._on_shown, self._on_settled = started, shown, settled
         self._beat: Timer | None = None
         self._spent = time.thread_time()
 
@@ -127,6 +134,8 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
         self.source.watch(self._look_soon)
         await self.source.start()
         self.look()
+        if self._on_shown is not None:
+            self.call_after_refresh(self._on_shown)
         self._made = True
         if self.ending is not None:
             self.exit(self.ending)
@@ -164,6 +173,8 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
         self.overview.tell(self.source.events())
         picture = self._picture()
         if picture is not None:
+            if self.overview.picture is None and self._on_settled is not None:
+                self.call_after_refresh(self._on_settled)
             header = self.overview.pane(Header)
             header.source, header.interval = self.source.title, self.governor.pause
             self.overview.show(picture, self.source.status)
@@ -217,7 +228,7 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
         """A filter or a command. One of the view is done before the next key; the engine may take a while."""
         if event.kind == FILTER:
             self._filter(event.text)
-        elif event.text and _takes_time(event.text):
+        elif event.text and takes_time(event.text):
             self.run_worker(self.run_line(event.text), group="command")
         elif event.text:
             await self.run_line(event.text)
@@ -388,14 +399,6 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
     def _watch_themes(self) -> None:
         if self.library.changed():
             self.use_theme(self.theme_name)
-
-
-def _takes_time(line: str) -> bool:
-    """Whether a line is for the engine."""
-    try:
-        return is_for_engine(read_line(line))
-    except RtunError:
-        return False
 
 
 def new_desk(settings: Settings) -> Desk:

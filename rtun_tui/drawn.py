@@ -27,7 +27,9 @@ class Inks(dict[Style | None, Style | None]):
     A style is put on `ground` and goes through `filters`, which are told the ground's `colour`.
     """
 
-    def __init__(self, ground: Style, filters: Sequence[LineFilter] = (), colour: Color | None = None) -> None:
+    def __init__(
+        self, ground: Style, filters: Sequence[LineFilter] = (), colour: Color | None = None
+    ) -> None:
         super().__init__()
         self._ground = ground
         self._filters = filters

@@ -19,7 +19,6 @@ from rtun_core.view.units import (
     share_text,
 )
 
-
 CellWriter = Callable[[Any, float], str]
 """Takes a row and the time of the picture in Unix seconds."""
 

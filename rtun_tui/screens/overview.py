@@ -127,13 +127,12 @@ class Overview(Screen[None], inherit_bindings=False):
         self._titles()
 
     def draw_now(self) -> None:
-        """Send what has changed to the terminal at once; by itself Textual does so at the next of its beats."""
+        """Send what has changed to the terminal at once; Textual by itself waits for its next beat."""
         if not self.is_running or not self.is_current:
             return
         placed = self._compositor.visible_widgets
-        self._dirty_widgets.update(
-            widget for widget in self._all if isinstance(widget, Drawn) and widget in placed and widget.claim()
-        )
+        panes = (widget for widget in self._all if isinstance(widget, Drawn) and widget in placed)
+        self._dirty_widgets.update(pane for pane in panes if pane.claim())
         self._on_timer_update()
 
     def tell(self, events: Sequence[Stamped]) -> None:
