@@ -6,6 +6,7 @@ and every key costs only this thread; the engine has its own.
 
 from __future__ import annotations
 
+import asyncio
 import time
 import traceback
 from collections.abc import Callable, Sequence, Set
@@ -15,7 +16,6 @@ from typing import Any
 import msgspec
 from textual.app import App
 from textual.reactive import reactive
-from textual.timer import Timer
 
 from rtun_core.cli.console import ConsoleEnd, EndKind
 from rtun_core.commands import Command, spell
@@ -118,7 +118,6 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
         self.theme_name = theme or settings.theme
         self._warnings = warnings
         self._on_started, self._on_shown, self._on_settled = started, shown, settled
-        self._beat: Timer | None = None
         self._spent = time.thread_time()
 
     # -- life ----------------------------------------------------------------------------------
@@ -141,7 +140,7 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
             self.exit(self.ending)
         elif not self.manner.still:
             self._spent = time.thread_time()
-            self._beat = self.set_timer(self.governor.pause, self._on_beat)
+            self._await_beat()
             self.set_interval(THEME_POLL, self._watch_themes)
 
     def close(self, kind: EndKind, signum: int = 0) -> None:
@@ -190,8 +189,18 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
             self.say(str(error), "error")
             return None
 
+    def _await_beat(self) -> None:
+        # A timer of Textual's would take a task and two messages for each beat.
+        asyncio.get_running_loop().call_later(self.governor.pause, self._on_beat)
+
     def _on_beat(self) -> None:
-        self.look()
+        if not self.is_running:
+            return
+        try:
+            self.look()
+        except Exception as error:
+            self._handle_exception(error)
+            return
         # The time of this thread since the last beat is all that the console costs: drawing, too.
         spent = time.thread_time()
         self.governor.spent(spent - self._spent)
@@ -200,7 +209,7 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
         if self.source.status.word == "ENDED":
             self.close(EndKind.ENGINE_ENDED)
             return
-        self._beat = self.set_timer(self.governor.pause, self._on_beat)
+        self._await_beat()
 
     def on_overview_look_again(self) -> None:
         """Rows are wanted now, not at the next beat."""

@@ -102,6 +102,7 @@ class Overview(Screen[None], inherit_bindings=False):
             Tiny(id="tiny"),
         )
         self._all = (Header(id="header", wall=wall), Tabs(id="tabs"), *self._tables.values(), *others)
+        self._hinted = {pane: hinted(pane, keymap) for pane in PANES}
         # Looked up at each look and each key: searching the tree for them costs more.
         self._kinds: dict[type[Widget], Widget] = {type(widget): widget for widget in self._all}
 
@@ -229,12 +230,8 @@ class Overview(Screen[None], inherit_bindings=False):
         """Key, word, whether it works, for the pane in front. The first and the last one stay the longest."""
         if self.prompt.editing:
             return TYPING
-        pane, works = self.desk.pane, self._works()
-        return [
-            (display_key(self.keymap.of(action.id)[0]), action.hint, works(action.id))
-            for action in sorted(KEY_ACTIONS, key=lambda action: action.id != "app.help")
-            if action.hint and pane in action.panes and self.keymap.of(action.id)
-        ]
+        works = self._works()
+        return [(key, word, works(action)) for key, word, action in self._hinted[self.desk.pane]]
 
     # -- parts ---------------------------------------------------------------------------------
 
@@ -325,3 +322,12 @@ class Overview(Screen[None], inherit_bindings=False):
     def on_live_table_chosen(self) -> None:
         """Enter or a double click."""
         self.post_message(self.Act("look.detail"))
+
+
+def hinted(pane: str, keymap: Keymap) -> list[tuple[str, str, str]]:
+    """Key, word and action of what the footer tells in a pane, how to get help first."""
+    return [
+        (display_key(keymap.of(action.id)[0]), action.hint, action.id)
+        for action in sorted(KEY_ACTIONS, key=lambda action: action.id != "app.help")
+        if action.hint and pane in action.panes and keymap.of(action.id)
+    ]
