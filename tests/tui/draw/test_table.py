@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -249,6 +250,27 @@ def test_a_ready_agent_is_not_loud():
 )
 def test_states_have_short_forms(text, width, expected):
     assert short_state(text, width) == expected
+
+
+@pytest.mark.parametrize("marks", [{}, {"cursor": True}, {"marked": True}, {"cursor": True, "marked": True}])
+@pytest.mark.parametrize("width", [20, 60, 110, 158])
+@pytest.mark.parametrize(
+    ("table", "row"),
+    [
+        ("flows", FLOW),
+        ("flows", msgspec.structs.replace(FLOW, source="[2001:db8:1234:5678:9abc:def0:1234:5678]:65535")),
+        ("flows", msgspec.structs.replace(FLOW, target="zürich.example:53")),
+        ("tunnels", TUNNEL),
+    ],
+)
+def test_a_row_written_at_once_looks_as_it_does_cell_by_cell(monkeypatch, table, row, width, marks):
+    layout = layout_columns(columns(table), width)
+    at_once = draw(row, layout, width, FOCUSED, table, **marks)
+    monkeypatch.setattr("rtun_tui.draw.table._plain_row", lambda *_: None)
+    one_by_one = draw(row, layout, width, FOCUSED, table, **marks)
+    assert at_once.cell_length == one_by_one.cell_length == width
+    assert at_once.text == one_by_one.text
+    assert at_once.simplify() == one_by_one.simplify()
 
 
 def test_look_and_time_reach_the_cells():
