@@ -326,13 +326,17 @@ def told(outputs: OutputOptions, *, debug: bool) -> OutputOptions:
 
 def run_serve(config: ServeConfig, outputs: OutputOptions, console: ConsoleOptions) -> int:
     """Run the server until it is told to stop."""
+    from rtun_core.net.allocator import keep_freed_memory
     from rtun_core.rtunnel.serve import ServeService
 
+    keep_freed_memory()
     return run_engine(lambda bus: [ServeService(config, bus)], outputs, console)
 
 
 def run_connect(config: ConnectConfig, outputs: OutputOptions, console: ConsoleOptions) -> int:
     """Run the client until it is told to stop."""
+    from rtun_core.net.allocator import keep_freed_memory
     from rtun_core.rtunnel.connect import ConnectService
 
+    keep_freed_memory()
     return run_engine(lambda bus: [ConnectService(config, bus)], outputs, console)

@@ -93,7 +93,7 @@ class Carrier:
 
     def tcp_data(self, data: memoryview) -> None:
         """Bytes of the application."""
-        if self.session.write(bytes(data)) != len(data) and self.session.end is None:
+        if self.session.write(data) != len(data) and self.session.end is None:
             self.reset("overrun")
         self.active_at = monotonic()
         if self.link is not None:
@@ -278,17 +278,15 @@ class Carrier:
 
     async def _send_due(self, link: Link) -> bool:
         """Send until there is nothing more to send. False if the WebSocket is to be closed."""
-        session, socket = self.session, link.socket
+        session = self.session
         while self.link is link:
             await link.send_pongs()
             await self._send_pings(link)
             packets = session.packets(monotonic()) if self.link is link else []
-            for packet in packets:
-                await socket.send_bytes(packet)
-            if packets:
-                self._make_room()
-            else:
+            if not packets:
                 return not session.drop_socket
+            await link.send(packets)
+            self._make_room()
         return True
 
     async def _send_pings(self, link: Link) -> None:

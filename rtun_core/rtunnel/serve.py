@@ -258,7 +258,13 @@ class ServeService:
         if peer is None:
             raise ConnectionResetError("the client is gone")
         local = from_socket_address(transport.get_extra_info("sockname"))
-        return Link(response, transport, local=str(local), remote=str(from_socket_address(peer)))
+        return Link(
+            response,
+            transport,
+            local=str(local),
+            remote=str(from_socket_address(peer)),
+            drain=request.protocol._drain_helper,  # the library has nothing public that waits
+        )
 
     # ---- sessions -----------------------------------------------------------------------------------
 

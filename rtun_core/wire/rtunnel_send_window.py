@@ -23,6 +23,7 @@ class SendWindow:
         self.acked = 0
         self.sent = 0
         self.ending = False
+        self._started = False  # the shape is not going to change any more
         self._buffer = buffer
         self._counters = counters
         self._shape = ORIGINAL_SHAPE
@@ -67,12 +68,29 @@ class SendWindow:
         taken = min(len(data), self.room)
         if not taken:
             return 0
-        if taken < _SMALL:
-            self._append_small(data[:taken])
-        else:
-            self._chunks.append(data if type(data) is bytes and taken == len(data) else bytes(data[:taken]))
-        self._pending += taken
+        cut = 0 if self._pending else self._cut_directly(memoryview(data)[:taken])
+        if cut < taken:
+            self._append(data[cut:taken])
         return taken
+
+    def _append(self, data: bytes | bytearray | memoryview) -> None:
+        if len(data) < _SMALL:
+            self._append_small(data)
+        else:
+            self._chunks.append(bytes(data))  # a slice of all of a bytes object is that object
+        self._pending += len(data)
+
+    def _cut_directly(self, data: memoryview) -> int:
+        """Make packets of whole ones while the window is open; returns the bytes that they have.
+
+        It saves a copy of everything in a bulk stream, which keeps the sender busy enough to get there.
+        """
+        size, cut = self._shape.payload, 0
+        while self._started and self._is_open and len(data) - cut >= size:
+            self._keep(encode_data(self._next_seq, (data[cut : cut + size],), size))
+            self._counters.bytes_out += size
+            cut += size
+        return cut
 
     def _append_small(self, data: bytes | bytearray | memoryview) -> None:
         """Gather small writes in one block: a deque of single bytes would cost hundreds of times its size."""
@@ -95,6 +113,7 @@ class SendWindow:
     def take(self, budget: int) -> list[bytes]:
         """The next packets to send, until the window is full or about `budget` bytes are reached."""
         packets = []
+        self._started = True
         while budget > 0 and (packet := self._next()) is not None:
             packets.append(packet)
             budget -= len(packet)
@@ -112,8 +131,12 @@ class SendWindow:
         self._cursor += 1
         return packet
 
+    @property
+    def _is_open(self) -> bool:
+        return len(self._window) < WINDOW_PACKETS and self._window_bytes < self._shape.window
+
     def _cut(self) -> bool:
-        if len(self._window) >= WINDOW_PACKETS or self._window_bytes >= self._shape.window:
+        if not self._is_open:
             return False
         if self._pending:
             self._keep(self._cut_data(min(self._pending, self._shape.payload)))

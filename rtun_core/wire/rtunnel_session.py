@@ -255,8 +255,8 @@ class Session(SessionView):
     def write(self, data: bytes | bytearray | memoryview) -> int:
         """Take bytes that the local TCP received; the number taken is at most `room`.
 
-        bytes objects are kept as they are, anything else is copied. After the end of the session nothing is
-        taken. Raises LocalProtocolError after `write_eof`.
+        bytes objects may be kept as they are, anything else is copied. After the end of the session nothing
+        is taken. Raises LocalProtocolError after `write_eof`.
         """
         return self._send.write(data) if self.end is None else 0
 
@@ -270,8 +270,8 @@ class Session(SessionView):
         """The local TCP has failed, or the owner gives up: tell the peer, drop the rest."""
         self._finish(reason, abort=True)
 
-    def read(self, limit: int = 262_144) -> bytes:
-        """Bytes for the local TCP: about `limit`, more only if a single packet is bigger; empty for none."""
+    def read(self, limit: int = 262_144) -> list[memoryview]:
+        """Bytes for the local TCP, in parts: about `limit`, more only if a single packet is bigger."""
         return self._receive.read(limit)
 
     def delivered(self, now: float) -> None:
