@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 
 from rtun_core.errors import LocalProtocolError
+from rtun_core.wire.rtunnel_budget import Budget
 from rtun_core.wire.rtunnel_packet import HEADER_SIZE, encode_data, encode_eof
 from rtun_core.wire.rtunnel_terms import ORIGINAL_SHAPE, WINDOW_PACKETS, Counters, Shape
 
@@ -17,15 +18,16 @@ _SMALL = 4096
 
 
 class SendWindow:
-    """Memory: at most `buffer` bytes that wait, and the packets that `shape.window` allows."""
+    """Memory: at most `buffer` bytes that wait, and the packets that shape and `budget` allow."""
 
-    def __init__(self, buffer: int, counters: Counters) -> None:
+    def __init__(self, buffer: int, counters: Counters, budget: Budget | None = None) -> None:
         self.acked = 0
         self.sent = 0
         self.ending = False
         self._started = False  # the shape is not going to change any more
         self._buffer = buffer
         self._counters = counters
+        self._budget = budget or Budget()
         self._shape = ORIGINAL_SHAPE
         self._eof_due = False
         self._numbered_eof = False
@@ -133,7 +135,9 @@ class SendWindow:
 
     @property
     def _is_open(self) -> bool:
-        return len(self._window) < WINDOW_PACKETS and self._window_bytes < self._shape.window
+        return len(self._window) < WINDOW_PACKETS and self._window_bytes < min(
+            self._shape.window, self._budget.share
+        )
 
     def _cut(self) -> bool:
         if not self._is_open:
@@ -165,17 +169,20 @@ class SendWindow:
 
     def _keep(self, packet: bytes) -> None:
         self._window.append(packet)
-        self._window_bytes += len(packet)
+        self._count(len(packet))
         self._next_seq += 1
 
     def acknowledge(self, ack: int) -> bool:
         """Forget the packets up to `ack`, which lies in `acked..sent`. Tells whether that freed any."""
         freed = ack - self.acked
-        for _ in range(freed):
-            self._window_bytes -= len(self._window.popleft())
+        self._count(-sum(len(self._window.popleft()) for _ in range(freed)))
         self.acked = ack
         self._cursor = max(self._cursor, ack + 1)
         return freed > 0
+
+    def _count(self, size: int) -> None:
+        self._window_bytes += size
+        self._budget.used += size
 
     def rewind(self, reached: int) -> None:
         """Start a new WebSocket: the peer has everything up to `reached`, the rest is sent again."""
@@ -186,7 +193,8 @@ class SendWindow:
         self.ending, self._eof_due = True, False
         self._chunks.clear()
         self._window.clear()
-        self._offset = self._pending = self._window_bytes = 0
+        self._count(-self._window_bytes)
+        self._offset = self._pending = 0
 
     @property
     def unsent(self) -> int:

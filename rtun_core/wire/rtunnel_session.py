@@ -29,7 +29,8 @@ a FIN and a reset of the local TCP, never with a stream that has a hole.
 
 Memory of one session at most: 2.1 MiB sent and not acknowledged, 2.2 MiB received and not taken, 0.25 MiB
 waiting to be sent, towards the original; 4.1, 4.1 and 0.25 MiB between our own ends. A hostile server can
-have 2.2 MiB more held while it is being asked for its position.
+have 2.2 MiB more held while it is being asked for its position. What many sessions have sent together is
+bounded by a `Budget` that they share.
 """
 
 from __future__ import annotations
