@@ -26,7 +26,7 @@ from rtun_core.flow_rows import format_flow_id
 from rtun_core.model import AgentId, RuleId, Traffic, TunnelId, add_traffic
 from rtun_core.net.tasks import TaskOwner
 from rtun_core.rtunnel.carrier import Carrier
-from rtun_core.rtunnel.watcher import Names
+from rtun_core.rtunnel.names import Names
 from rtun_core.wire.rtunnel_budget import Budget
 from rtun_core.wire.rtunnel_session import Session
 from rtun_core.wire.rtunnel_terms import Role, SessionConfig

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from time import monotonic
-from typing import Final
+from typing import Final, Protocol
 
 import aiohttp
 
@@ -22,8 +22,8 @@ from rtun_core.net.tasks import TaskOwner
 from rtun_core.rtunnel.alarm import Alarm
 from rtun_core.rtunnel.link import SEND_ERRORS, Link
 from rtun_core.rtunnel.local_tcp import LocalTcp
+from rtun_core.rtunnel.names import Names
 from rtun_core.rtunnel.round_trip import RoundTrip
-from rtun_core.rtunnel.watcher import Names, Watcher
 from rtun_core.wire.rtunnel_session import Session
 
 LINGER: Final = 5.0
@@ -39,6 +39,22 @@ _SOONEST = 0.001
 _BLOCKED = 1.0  # seconds between two looks at the clock while the WebSocket takes nothing
 _BINARY, _TEXT = aiohttp.WSMsgType.BINARY, aiohttp.WSMsgType.TEXT
 _PING, _PONG = aiohttp.WSMsgType.PING, aiohttp.WSMsgType.PONG
+
+
+class Watcher(Protocol):
+    """Who is told what becomes of a carrier."""
+
+    def attached(self, carrier: Carrier) -> None:
+        """A WebSocket carries the session from now on."""
+
+    def detached(self, carrier: Carrier, reason: str) -> None:
+        """The session is without a WebSocket."""
+
+    def fault(self, reason: str) -> None:
+        """The peer did something wrong."""
+
+    def finished(self, carrier: Carrier) -> None:
+        """The session is over and its local TCP is gone; told once."""
 
 
 class Carrier:
