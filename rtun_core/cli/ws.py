@@ -23,6 +23,7 @@ from rtun_core.cli.ws_values import (
 )
 from rtun_core.errors import UsageError
 from rtun_core.event import Level
+from rtun_core.net.allocator import keep_freed_memory
 
 EVERYWHERE = "0.0.0.0"
 MAX_SECONDS = 31_536_000  # a year
@@ -336,6 +337,7 @@ def run_serve(config: ServeConfig, outputs: OutputOptions, console: ConsoleOptio
 
         return [ServeService(config, bus)]
 
+    keep_freed_memory()
     return run_engine(services, outputs, console)
 
 
@@ -347,4 +349,5 @@ def run_connect(config: ConnectConfig, outputs: OutputOptions, console: ConsoleO
 
         return [ConnectService(config, bus)]
 
+    keep_freed_memory()
     return run_engine(services, outputs, console)

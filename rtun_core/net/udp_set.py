@@ -32,8 +32,8 @@ class UdpSocketSet:
 
     `on_batch` gets a batch, without names, and the handle that each of its rows came from; `on_error` the
     handle and a receive error (ECONNREFUSED: the target's port is closed), or a send error that says
-    something about the path. Both run on the loop, never from inside a call of ours, and may close sockets; what they
-    raise goes to the loop's exception handler. `stats` are totals over all sockets that ever were.
+    something about the path. Both run on the loop, never from inside a call of ours, and may close sockets;
+    what they raise goes to the loop's exception handler. `stats` are totals over all sockets that ever were.
     """
 
     def __init__(
