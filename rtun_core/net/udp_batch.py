@@ -155,10 +155,10 @@ class DatagramBatch:
             np.minimum(self.lengths, self._room, out=self.lengths)
             self.sizes = self.lengths.tolist()
 
-    def place(self, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
+    def place(self, starts: list[int], sizes: list[int]) -> None:
         """Say where in `data` the datagrams are, after `resize`."""
-        self.count = len(starts)
-        self.starts, self.lengths, self.sizes = starts, lengths, lengths.tolist()
+        self.count, self.sizes = len(starts), sizes
+        self.starts, self.lengths = np.array(starts, np.int64), np.array(sizes, np.int64)
 
     def length_column(self) -> NDArray[np.int64]:
         """The lengths of all BATCH rows, for the reader to fill; `lengths_view` is the same for one."""

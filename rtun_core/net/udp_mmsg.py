@@ -109,8 +109,9 @@ class MmsgIO:
         assert libc is not None
         self._recvmmsg = libc.recvmmsg
         self.batch = DatagramBatch()
-        self._slots = segment_slots()
-        self.segments = DatagramBatch(self._slots._replace(lengths=self._slots.lengths.copy()))
+        slots = segment_slots()
+        self._slot_starts: list[int] = slots.starts.tolist()
+        self.segments = DatagramBatch(slots)
         self.sender: SpanSender | None = MmsgSender(self.batch.data, self.segments.data)
         self.error: OSError | None = None
         self.overflow: int | None = None
@@ -120,7 +121,7 @@ class MmsgIO:
         self._rows.headers.base += HEADROOM
         self._rows.headers.length[:] = ROOM
         self._joined = _Reader(None, SLOTS)
-        self._joined.headers.base[:] = self._slots.starts + address_of(self._slots.data)
+        self._joined.headers.base[:] = slots.starts + address_of(slots.data)
         self._joined.headers.length[:] = SLOT
         for reader in (self._rows, self._joined):
             reader.keep()
@@ -154,7 +155,7 @@ class MmsgIO:
         if any(controls):
             pieces = [segment_size(reader.control[row, :size].tobytes()) for row, size in enumerate(controls)]
             if any(pieces):
-                segments.place(*split_segments(self._slots.starts, segments.sizes, pieces))
+                segments.place(*split_segments(self._slot_starts[:count], segments.sizes, pieces))
             self._note_drops(reader, count - 1)
         reader.restore(0, count)
         return count

@@ -110,15 +110,16 @@ class UdpSocketSet:
         a datagram, 6.4 by `send` (CPU time, over loopback).
         """
         dropped: list[int] = []
-        sockets, queues = self._sockets, self._queues
+        sockets, queues, memory = self._sockets, self._queues, spans.data.data
+        ends = (spans.starts + spans.lengths).tolist()
         sent = size = 0
-        for index, (handle, payload) in enumerate(zip(handles, spans.payloads(), strict=True)):
+        for index, (handle, start, end) in enumerate(zip(handles, spans.starts.tolist(), ends, strict=True)):
             try:
-                if handle in queues:
+                if queues and handle in queues:
                     raise BlockingIOError
-                size += sockets[handle].send(payload)
+                size += sockets[handle].send(memory[start:end])
             except (OSError, KeyError):
-                if not self.send(handle, payload):
+                if not self.send(handle, memory[start:end]):
                     dropped.append(index)
                 continue
             sent += 1

@@ -67,7 +67,7 @@ def joined_batch_of(datagrams):
     lengths = np.array([len(datagram) for datagram in datagrams], np.int64)
     data = np.frombuffer(b"".join(datagrams) + bytes(64), np.uint8).copy()
     batch = DatagramBatch(Spans(data, np.zeros(1, np.int64), np.array([len(data)])))
-    batch.place(np.cumsum(lengths) - lengths, lengths)
+    batch.place((np.cumsum(lengths) - lengths).tolist(), lengths.tolist())
     return batch
 
 

@@ -77,7 +77,7 @@ def test_datagrams_may_be_placed_anywhere_in_bytes_of_ones_own():
     assert batch.truncated.tolist() == [False, True]
     batch.length_column()[:] = 7
     batch.resize(2)
-    batch.place(np.array([1, 4, 9, 4]), np.array([3, 3, 5, 0]))
+    batch.place([1, 4, 9, 4], [3, 3, 5, 0])
     assert (batch.count, batch.sizes, batch.truncated) == (4, [3, 3, 5, 0], None)
     assert [batch.payload(index) for index in range(4)] == [b"one", b"two", b"three", b""]
 
