@@ -6,7 +6,6 @@ import socket
 import struct
 
 import aiohttp
-import psutil
 import pytest
 
 from rtun_core.errors import BindError, UsageError
@@ -318,35 +317,3 @@ async def test_stop_before_start(stage):
     await asyncio.sleep(0)
     await server.stop(drain=True)
     assert isinstance((await waiting)[0], asyncio.CancelledError)
-
-
-async def test_nothing_is_left_after_500_connections(stage):
-    await stage.pair()
-    process = psutil.Process()
-    reader, writer = await stage.app()
-    writer.write(b"x")
-    await reader.readexactly(1)
-    sockets = process.num_fds()
-    tasks = len(asyncio.all_tasks())
-
-    async def one(number):
-        reader, writer = await asyncio.open_connection(*stage.client.address)
-        writer.write(b"hello")
-        assert await reader.readexactly(5) == b"hello"
-        if number % 3:
-            writer.write_eof()
-            assert await reader.read(-1) == b""
-            writer.close()
-        else:
-            writer.transport.abort()
-
-    for start in range(0, 500, 50):
-        await asyncio.gather(*map(one, range(start, start + 50)))
-    book, far = stage.client.book, stage.server.book
-    await until(lambda: len(book.live) == len(far.live) == len(book.linked) == len(far.linked) == 1)
-    await until(lambda: len(asyncio.all_tasks()) <= tasks)
-    await until(lambda: process.num_fds() <= sockets)
-    assert not stage.client._dialer._responses
-    assert not stage.server._entrance.strangers
-    assert len(stage.server._known) == 501
-    assert sum(peer.sessions for peer in far.peers.values()) == 1

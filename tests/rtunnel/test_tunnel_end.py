@@ -13,7 +13,7 @@ from rtun_core.rtunnel import serve
 from rtun_core.rtunnel.carrier import Carrier
 from tests.rtunnel.stage import until
 
-MANY = 120
+MANY = 300
 KEPT = 10
 
 
@@ -103,8 +103,8 @@ async def test_nothing_is_left_of_many_connections(stage, monkeypatch):
     await visit(0)
     await quiet()
     before = left(stage)
-    for start in range(0, MANY, 20):
-        await asyncio.gather(*map(visit, range(start, start + 20)))
+    for start in range(0, MANY, 50):
+        await asyncio.gather(*map(visit, range(start, start + 50)))
     await quiet()
     await until(lambda: left(stage) <= before)
     assert len(stage.server._known) == len(stage.server._graves) == KEPT

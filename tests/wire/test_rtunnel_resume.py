@@ -44,8 +44,9 @@ def test_the_original_gets_and_gives_its_stream(
     world.quiet()
     assert not theirs.peer.frozen
     assert (content(up, 1).startswith(theirs.got), content(down, 2).startswith(ours.got)) == (True, True)
-    if ours.session.end is not None:  # cut before the two had exchanged a first packet
+    if ours.session.end is not None:  # cut before the original had taken a first packet
         assert ours.session.end == ("stale" if role is Role.SERVER else "lost", True)
+        assert not theirs.got
         return
     assert (len(theirs.got), len(ours.got)) == (up, down)
     assert ours.session.state is State.OPEN
@@ -63,12 +64,14 @@ def test_after_the_first_round_trip_no_cut_ends_a_session_with_the_original(
         ours = OurSide(role, content(up, 1), half_close=False, end=False)
         theirs = GoSide(content(down, 2), random.Random(seed + 1))
         world = World(ours, theirs, seed)
-        world.quiet(2)
-        while up and not theirs.got:  # the original reads nothing while its TCP is stalled
+        for _ in range(100):  # the original may be slow to read: two rounds are often, not always, enough
+            if ours.session.counters.acks_in:
+                break
             world.quiet(1)
-        world.quiet(1)
+        assert ours.session.counters.acks_in > 0
         world.disturbed(1_000)
         world.quiet()
+        assert ours.session.end is None
         assert (len(theirs.got), len(ours.got)) == (up, down)
 
 
