@@ -34,6 +34,7 @@ from rtun_tui.operations import OPERATIONS, Choice, Context, Operation, Proposal
 from rtun_tui.palette import MONO, Palette
 from rtun_tui.screens.choose import Choose
 from rtun_tui.screens.confirm import Confirm
+from rtun_tui.screens.faults import Faults
 from rtun_tui.screens.overview import Overview
 from rtun_tui.settings import Settings
 from rtun_tui.table_state import TableState
@@ -121,9 +122,9 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
         if self._on_started is not None:
             self._on_started()
         await self.push_screen(self.overview)
-        self.use_theme(self.theme_name)
-        for warning in self._warnings:
-            self.say(warning, "error")
+        faults = [*self._warnings, self.use_theme(self.theme_name)]
+        if any(faults):
+            self.push_screen(Faults([*filter(None, faults)]))
         self.source.watch(self._look_soon)
         await self.source.start()
         self.look()

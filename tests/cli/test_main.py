@@ -9,7 +9,7 @@ import pytest
 from rtun_core import __version__
 from rtun_core.cli import main as main_module
 from rtun_core.cli.main import main, rtun
-from rtun_core.errors import BindError
+from rtun_core.errors import BindError, CommandRefused
 
 GOLDEN = Path(__file__).with_name("golden")
 WIDTH = 100
@@ -79,6 +79,7 @@ def test_unknown_option(refuse):
     ("error", "status", "text"),
     [
         (BindError("cannot listen"), 3, "Error: cannot listen\n"),
+        (CommandRefused("agent a\x1b[2J\x07 is lost"), 1, "Error: agent a[2J is lost\n"),
         (KeyboardInterrupt(), 130, ""),
         (click.FileError("x", "no such file"), 1, "Error: Could not open file 'x': no such file\n"),
     ],

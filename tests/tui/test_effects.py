@@ -226,15 +226,16 @@ async def test_a_broken_theme_gives_way_to_the_default_with_a_warning(console, l
     write_theme(tmp_path, "mine", "colour = nonsense", stamp=1)
     async with console(library=library, theme="mine", size=(160, 50)) as c:
         assert c.app.palette.name == "rtun-dark"
-        assert "theme mine cannot be used" in c.said
-        assert "mine.toml" in c.said
+        assert c.dialog == "Faults"
+        assert "theme mine cannot be used" in c.text
+        assert "mine.toml" in c.text
 
 
 async def test_an_unknown_theme_of_the_command_line_is_told(console, library):
     async with console(library=library, theme="rtun-darc") as c:
         assert c.app.palette.name == "rtun-dark"
-        assert "theme rtun-darc is unknown" in c.said
-        assert "rtun-dark" in c.said
+        assert c.dialog == "Faults"
+        assert "theme rtun-darc is unknown; did you mean rtun-dark?" in c.text
 
 
 async def test_a_theme_that_breaks_while_it_is_used_is_told(console, library, tmp_path):
