@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 from textual.app import App
+from textual.events import Key
 from textual.reactive import reactive
 from textual.timer import Timer
 
@@ -204,9 +205,13 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
         self.overview.say(masked_text(text) if self.desk.look.private else text, role)
 
     async def on_overview_act(self, event: Overview.Act) -> None:
-        """A key."""
-        await self.acts.do(event.action)
-        self.overview.sync()
+        """A key. One that was typed before a dialog came up is for the dialog."""
+        if self.screen is self.overview:
+            await self.acts.do(event.action)
+            self.overview.sync()
+        elif event.key is not None:
+            again = Key(event.key.key, event.key.character)
+            self.screen.call_later(self.post_message, again)  # once it has its focus
 
     def on_prompt_changed(self, event: Prompt.Changed) -> None:
         """Try the filter while it is typed; one that cannot be read leaves the last good one in force."""

@@ -6,6 +6,7 @@ import json
 import re
 
 import pytest
+from textual.events import Key
 
 from rtun_core.commands import (
     CloseFlow,
@@ -494,6 +495,28 @@ async def test_much_is_done_only_when_its_name_is_typed(console):
         await c.type("alpha")
         await c.press("enter")
         assert not c.dialog
+        assert c.executed == [SwitchAgent(name="alpha", instance="19d0")]
+
+
+@pytest.mark.parametrize(
+    ("keys", "done"), [("xy", ["tunnel drain"]), ("xn", []), ("xxy", ["tunnel drain"]), ("mq", [])]
+)
+async def test_what_is_typed_ahead_is_for_the_dialog_that_it_opens(console, keys, done):
+    async with console() as c:
+        await c.press("3" if keys[0] == "m" else "2")
+        for key in keys:
+            c.app.post_message(Key(key, key))
+        await c.settle()
+        assert [" ".join(command.words) for command in c.executed] == done
+        assert c.app.is_running
+
+
+async def test_a_name_that_is_typed_ahead_is_typed_into_the_dialog(console):
+    async with console() as c:
+        await c.press("1", "j")
+        for key in ("a", *"alpha", "enter"):
+            c.app.post_message(Key(key, key if len(key) == 1 else None))
+        await c.until(lambda: c.executed)
         assert c.executed == [SwitchAgent(name="alpha", instance="19d0")]
 
 

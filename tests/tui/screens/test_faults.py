@@ -16,7 +16,9 @@ async def test_other_keys_leave_it():
 
 async def test_long_faults_are_told_whole():
     path = "/home/somebody/.config/rtun/themes/a-theme-with-a-long-name.toml"
-    app = Asking(Faults([f"{path}:8: roles.muted: '#8f9bacx' is neither #rrggbb nor a name", "and\x1b[2J this"]))
+    app = Asking(
+        Faults([f"{path}:8: roles.muted: '#8f9bacx' is neither #rrggbb nor a name", "and\x1b[2J this"])
+    )
     async with app.run_test(size=(60, 20)):
         assert all(part in app.text for part in ("/home/somebody", ".toml:8:", "roles.muted", "nor a name"))
         assert "and[2J this" in app.text
