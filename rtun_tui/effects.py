@@ -96,7 +96,7 @@ class ConsoleEffects:
     # -- files ---------------------------------------------------------------------------------
 
     def export(self, form: str, path: str | None) -> str:
-        """Write the rows that pass the filter, or the events. An existing file is never overwritten."""
+        """Write the rows that pass the filter in the chosen columns, or the events; never over a file."""
         if self._app.desk.pane == "events":
             text = self._app.overview.pane(EventList).export(form)
             return f"written to {self._write(path, 'rtun-events', form, text)}"
@@ -108,7 +108,8 @@ class ConsoleEffects:
         try:
             rows = await self._all_rows(state)
             now = picture.snapshot.ts if picture else 0.0
-            text = export_text(form, state.table, rows, self._app.desk.look, now)
+            columns = [column.id for column in state.shown_columns()]
+            text = export_text(form, state.table, rows, self._app.desk.look, now, columns=columns)
             file = self._write(path, f"rtun-{state.table}", form, text)
         except RtunError as error:
             self._app.say(str(error), "error")

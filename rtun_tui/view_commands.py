@@ -312,7 +312,7 @@ VIEW_COMMANDS: tuple[ViewCommand, ...] = (
     ViewCommand(
         ("export",),
         "export csv|ndjson [PATH]",
-        "write the rows that pass the filter to a file",
+        "write the rows that pass the filter to a file, in the columns that were chosen",
         _export,
         lambda *_: ("csv", "ndjson"),
     ),
@@ -354,7 +354,7 @@ VIEW_COMMANDS: tuple[ViewCommand, ...] = (
     ViewCommand(
         ("close",), "close", "close the console; what it shows goes on", lambda _d, e, _w: e.detach()
     ),
-    ViewCommand(("quit",), "quit", "end the console and what it shows", lambda _d, e, _w: e.quit()),
+    ViewCommand(("quit",), "quit", "end the console, and what it shows if that runs in this process", lambda _d, e, _w: e.quit()),
 )
 
 

@@ -53,6 +53,16 @@ async def test_export_honours_the_filter_and_never_overwrites(console, tmp_path)
         assert (tmp_path / "five.ndjson").read_bytes() == before
 
 
+async def test_export_has_the_columns_that_were_chosen_whether_they_fit_or_not(console, tmp_path):
+    async with console(size=(60, 15)) as c:
+        await c.line("columns src,dn,flow,up_pkts,idle,rule")
+        await c.line(f"export csv {tmp_path}/rates.csv")
+        await c.line("totals on")
+        await c.line(f"export csv {tmp_path}/totals.csv")
+    assert (tmp_path / "rates.csv").read_text().startswith("src,dn,flow,up_pkts,idle,rule\n")
+    assert (tmp_path / "totals.csv").read_text().startswith("src,dn_total,flow,up_pkts,idle,rule\n")
+
+
 async def test_export_into_nowhere_says_so(console, tmp_path):
     async with console() as c:
         await c.line("export csv /nonexistent/here.csv")
