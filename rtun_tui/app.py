@@ -24,6 +24,7 @@ from rtun_core.engine.source import Picture, Source
 from rtun_core.errors import RtunError, UsageError
 from rtun_core.view.columns import row_key
 from rtun_core.view.filter_text import FilterError
+from rtun_core.view.pattern import SlowPattern
 from rtun_core.view.units import Look, masked_text
 from rtun_tui.acts import Acts
 from rtun_tui.completion import completions
@@ -176,6 +177,11 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
     def _picture(self) -> Picture | None:
         try:
             return self.source.look(self.desk.specs(self.overview.shown()))
+        except SlowPattern as error:
+            for state in self.desk.tables.values():
+                state.filter_on = False
+            self.say(f"{error}; filters are off now", "error")
+            return None
         except UsageError as error:
             self.say(str(error), "error")
             return None

@@ -354,7 +354,12 @@ VIEW_COMMANDS: tuple[ViewCommand, ...] = (
     ViewCommand(
         ("close",), "close", "close the console; what it shows goes on", lambda _d, e, _w: e.detach()
     ),
-    ViewCommand(("quit",), "quit", "end the console, and what it shows if that runs in this process", lambda _d, e, _w: e.quit()),
+    ViewCommand(
+        ("quit",),
+        "quit",
+        "end the console, and what it shows if that runs in this process",
+        lambda _d, e, _w: e.quit(),
+    ),
 )
 
 

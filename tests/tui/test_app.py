@@ -10,6 +10,7 @@ from rtun_core.commands import COMMANDS, Quit
 from rtun_core.engine.source import SourceStatus
 from rtun_core.errors import RtunError
 from rtun_core.view.columns import COLUMNS, TABLES
+from rtun_core.view.pattern import SlowPattern
 from rtun_tui.completion import completions
 from rtun_tui.palette import ROLES
 from rtun_tui.screens.command_palette import palette_entries
@@ -189,6 +190,27 @@ async def test_an_error_of_the_source_is_told(console, monkeypatch):
         monkeypatch.setattr(c.source, "execute", lost)
         await c.line("agent pin")
         assert c.said == "the engine does not answer"
+
+
+async def test_a_filter_that_takes_too_long_is_switched_off(console, monkeypatch):
+    async with console() as c:
+        await c.line("filter src~0.0")
+        shown = c.flows.shown
+        assert 0 < shown < 120
+        look = c.source.look
+        slow = SlowPattern("the regular expression takes too long for so many rows")
+
+        def too_slow(specs):
+            if any(spec.filter for spec in specs):
+                raise slow
+            return look(specs)
+
+        monkeypatch.setattr(c.source, "look", too_slow)
+        await c.pass_time(1)
+        assert c.said == f"{slow}; filters are off now"
+        assert not c.flows.filter_on
+        await c.pass_time(1)
+        assert c.flows.shown > shown
 
 
 # -- the palette -----------------------------------------------------------------------------------
