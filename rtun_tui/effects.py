@@ -151,6 +151,10 @@ class ConsoleEffects:
         """Go to a time of a recording."""
         return self._player().seek(where)
 
+    def seek_event(self, by: int, text: str) -> str:
+        """Go to the next or the previous event of a recording that passes a filter."""
+        return self._player().seek_event(by, text)
+
     def speed(self, factor: float) -> str:
         """How fast a recording plays."""
         return self._player().play_at(factor)

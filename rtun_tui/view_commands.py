@@ -25,6 +25,8 @@ from rtun_core.view.page import MAX_FILTER, MAX_SORTS, Sort
 from rtun_tui.desk import Desk
 
 LONGEST_LINE = 2000  # characters
+WITH_FILTER = ("filter", "goto next", "goto previous")  # one filter follows, as it is
+EVENTS = "level>=info"  # that a recording is searched for, unless something else is asked for
 
 
 class Effects(Protocol):
@@ -43,6 +45,7 @@ class Effects(Protocol):
     def load_view(self, name: str) -> str: ...
     def view_names(self) -> Sequence[str]: ...
     def seek(self, where: str) -> str: ...
+    def seek_event(self, by: int, text: str) -> str: ...
     def speed(self, factor: float) -> str: ...
     def help(self, topic: str | None) -> str: ...
     def quit(self) -> str: ...
@@ -82,9 +85,9 @@ def read_line(line: str) -> list[str]:
     """The words of a line. Quotes belong to a filter's own grammar: it is one word. Raises UsageError."""
     if len(line) > LONGEST_LINE:
         raise UsageError(f"the line has {len(line)} characters; accepted: up to {LONGEST_LINE}")
-    first, _, rest = line.strip().partition(" ")
-    if first == "filter":
-        return [first, rest.strip()]
+    for beginning in WITH_FILTER:
+        if f"{line.strip()} ".startswith(f"{beginning} "):
+            return [*beginning.split(), line.strip().removeprefix(beginning).strip()]
     try:
         return shlex.split(line)
     except ValueError as error:
@@ -340,6 +343,18 @@ VIEW_COMMANDS: tuple[ViewCommand, ...] = (
         "view list",
         "names of saved views",
         lambda _d, effects, _w: "views: " + (", ".join(effects.view_names()) or "none"),
+    ),
+    ViewCommand(
+        ("goto", "next"),
+        "goto next [EXPR]",
+        "in a recording: go to the next event that passes, `level>=info` unless something else is given",
+        lambda _d, effects, words: effects.seek_event(1, words[0] or EVENTS),
+    ),
+    ViewCommand(
+        ("goto", "previous"),
+        "goto previous [EXPR]",
+        "in a recording: go to the event before",
+        lambda _d, effects, words: effects.seek_event(-1, words[0] or EVENTS),
     ),
     ViewCommand(
         ("goto",),
