@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ from rtun_core.engine.source import Playable
 from rtun_core.errors import RtunError, UsageError
 from rtun_core.event import counted
 from rtun_core.view.columns import row_key
-from rtun_core.view.page import MAX_LIMIT
+from rtun_core.view.page import MAX_LIMIT, ViewSpec
 from rtun_tui.export import export_text
 from rtun_tui.governor import FASTEST, SLOWEST
 from rtun_tui.screens.command_palette import CommandPalette
@@ -24,11 +25,13 @@ from rtun_tui.screens.help import Help
 from rtun_tui.screens.leave import Leave
 from rtun_tui.settings import SavedView
 from rtun_tui.table_state import TableState
+from rtun_tui.widgets.detail import Detail
 from rtun_tui.widgets.event_list import EventList
 
 if TYPE_CHECKING:
     from rtun_tui.app import ConsoleApp
 
+_FLOW_ID = re.compile("[0-9a-fA-F]{1,16}")
 NOT_A_RECORDING = "this is not a recording: time goes on by itself"
 
 
@@ -92,6 +95,31 @@ class ConsoleEffects:
     def view_names(self) -> Sequence[str]:
         """Saved views."""
         return tuple(self._views)
+
+    def trace(self, flow: str) -> str:
+        """Go to a flow and stay with it, whatever else is shown."""
+        if not _FLOW_ID.fullmatch(flow):
+            raise UsageError(f"{flow} is no flow's id; accepted: hexadecimal, as in the table of flows")
+        self._app.run_worker(self._trace(flow.lower()), group="command")
+        return ""
+
+    async def _trace(self, flow: str) -> None:
+        try:
+            page = await self._app.source.page(ViewSpec(table="flows", filter=f"flow={flow}", limit=1))
+        except RtunError as error:
+            self._app.say(str(error), "error")
+            return
+        if not page.rows:
+            self._app.say(f"flow {flow} is not there", "error")
+            return
+        desk = self._app.desk
+        desk.focus("flows")
+        desk.table.filter_on = False  # it may hide this very flow
+        desk.table.go_to(flow)
+        desk.detail = True
+        self._app.overview.pane(Detail).pin("flows", page.rows[0])
+        self._app.overview.sync()
+        self._app.look()
 
     # -- files ---------------------------------------------------------------------------------
 

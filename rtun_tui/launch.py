@@ -13,7 +13,7 @@ from functools import partial
 
 from rtun_core.cli.console import ConsoleEnd, ConsoleOptions, EndKind
 from rtun_core.engine.live_source import LiveSource
-from rtun_core.engine.paths import config_dir
+from rtun_core.engine.paths import keymap_file
 from rtun_core.engine.source import Source
 from rtun_core.errors import UsageError
 from rtun_tui.app import ConsoleApp, Manner
@@ -77,7 +77,7 @@ def read_configuration() -> tuple[Settings, Keymap, list[str]]:
         settings = Settings()
         warnings.append(str(error))
     try:
-        keymap = load_keymap(config_dir() / "keymap.toml")
+        keymap = load_keymap(keymap_file())
     except UsageError as error:
         keymap = Keymap()
         warnings.append(str(error))

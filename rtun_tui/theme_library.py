@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from rtun_core.engine.paths import config_dir
+from rtun_core.engine.paths import themes_dir
 from rtun_core.errors import UsageError
 from rtun_tui.palette import MONO
 from rtun_tui.strict_toml import nearest
@@ -35,7 +35,7 @@ class ThemeLibrary:
 
     def __init__(self, built_in: Path | None = None, user: Path | None = None) -> None:
         self.built_in = built_in or built_in_themes()
-        self.user = user or user_themes()
+        self.user = user or themes_dir()
         self._stamp = self._look()
 
     def names(self) -> tuple[str, ...]:
@@ -97,11 +97,6 @@ def built_in_themes() -> Path:
     package = Path(__file__).parent
     installed = package / "themes"
     return installed if installed.is_dir() else package.parent / "themes"
-
-
-def user_themes() -> Path:
-    """The directory of the user's themes; it need not exist."""
-    return config_dir() / "themes"
 
 
 def _theme_files(directory: Path) -> dict[str, Path]:

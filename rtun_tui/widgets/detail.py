@@ -79,6 +79,12 @@ class Detail(Drawn):
         self._pinned = self._key if self._pinned is None else None
         self.refresh()
 
+    def pin(self, table: TableId, row: Any) -> None:
+        """Stay with this row, wherever the cursor is."""
+        self._row, self._key = row, (table, row_key(table, row))
+        self._pinned = self._key
+        self.refresh()
+
     def unpin(self) -> None:
         """Follow the cursor."""
         self._pinned = None

@@ -174,6 +174,10 @@ def test_how_many_flows_there_can_be(refuse, value):
     assert sentence == f"--flows: '{value}' is not accepted; accepted: a whole number from 0 to 200000"
 
 
+def test_a_console_and_none_exclude_each_other(refuse):
+    assert refuse("demo", "--tui", "--no-tui") == "--no-tui: not together with --tui; accepted: one of them"
+
+
 def test_real_flows_have_real_clients(refuse):
     assert "only with --simulate" in refuse("demo", "--flows", "5")
 

@@ -122,5 +122,6 @@ def test_the_module_runs_as_a_program():
 def test_paths(run):
     status, out, err = run("paths")
     assert (status, err) == (0, "")
-    assert [line.split("  ")[0] for line in out.splitlines()] == ["control sockets", "config", "logs"]
+    names = [line.split("  ")[0] for line in out.splitlines()]
+    assert names == ["control sockets", "config", "settings", "keys", "themes", "logs", "recordings"]
     assert os.environ["XDG_RUNTIME_DIR"] in out

@@ -11,13 +11,40 @@ import pytest
 
 from rtun_core.cli.console import EndKind
 from rtun_core.commands import StartRecording, StopRecording
-from rtun_core.view.page import Sort
+from rtun_core.view.page import Sort, ViewSpec
 from rtun_tui.settings import SavedView, Settings
 from rtun_tui.theme_library import ThemeLibrary
 
 
 def mode(path):
     return stat.S_IMODE(os.stat(path).st_mode)
+
+
+# -- a flow ----------------------------------------------------------------------------------------
+
+
+async def test_a_flow_is_traced_from_anywhere_whatever_the_filter_hides(console):
+    async with console(flows=400) as c:
+        await c.line("sort flow asc")
+        wanted = c.app.source.select(ViewSpec(table="flows"))[300]
+        await c.line("filter state=nothing")
+        await c.press("1")
+        await c.line(f"flow trace {wanted.upper()}")
+        assert c.desk.pane == "flows"
+        assert c.flows.cursor_key == wanted
+        assert f"flow {wanted}" in c.text
+        assert "Detail pinned" in c.text
+        await c.press("k")
+        assert f"flow {wanted}" in c.text
+
+
+async def test_a_flow_that_is_not_there_is_not_traced(console):
+    async with console() as c:
+        await c.line("flow trace ffffffff")
+        assert c.said == "flow ffffffff is not there"
+        await c.line("flow trace xyz")
+        assert c.said.startswith("xyz is no flow's id; accepted: ")
+        assert not c.desk.detail
 
 
 # -- files -----------------------------------------------------------------------------------------

@@ -98,6 +98,14 @@ async def test_a_pinned_row_stays_and_is_kept_up_to_date(pilot):
     assert "00000002" in pilot.app.text[1]
 
 
+async def test_a_row_is_pinned_that_the_cursor_is_not_on(pilot):
+    pilot.app.show(FLOW)
+    pilot.app.detail.pin("flows", OTHER)
+    pilot.app.show(FLOW)
+    assert "00000002" in pilot.app.text[1]
+    assert "Detail pinned" in pilot.app.text[0]
+
+
 async def test_unpinned_it_starts_anew(pilot):
     pilot.app.show(FLOW)
     pilot.app.detail.toggle_pin()
