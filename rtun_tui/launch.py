@@ -108,6 +108,7 @@ def _started(app: ConsoleApp, strays: Strays, reopen: Callable[[], object] | Non
     driver = app._driver
     if isinstance(driver, ConsoleDriver):
         driver.on_lost = lambda: app.close(EndKind.LOST)
+        driver.set_title(f"rtun {app.source.title}")
         if isinstance(app.source, LiveSource):
             source = app.source
             app.set_interval(1.0, lambda: source.note_frames_dropped(driver.frames_dropped))

@@ -16,7 +16,7 @@ from rtun_core.cli.main import main
 from rtun_core.commands import PinAgent, Quit
 from rtun_core.errors import BindError, CommandRefused, NoAgentError, RtunError
 from rtun_core.events import AgentSwitchDone, CommandDone, DemoSummary
-from rtun_core.model import encode_lazy
+from tests.lazy import encode_lazy
 
 PLAN = DemoPlan(seconds=0.5, seed=1, clients=5, rate=200.0, rotate=2.0, switch_after=0.2)
 

@@ -347,6 +347,6 @@ async def test_nothing_is_left_after_500_connections(stage):
     await until(lambda: len(asyncio.all_tasks()) <= tasks)
     await until(lambda: process.num_fds() <= sockets)
     assert not stage.client._dialer._responses
-    assert not stage.server._entrance.strangers
+    assert not stage.server._entrance._waiting
     assert len(stage.server._known) == 501
     assert sum(peer.sessions for peer in far.peers.values()) == 1

@@ -255,7 +255,11 @@ async def test_a_bug_in_an_endpoint_is_reported(running, http, monkeypatch):
 
 async def test_it_ends_at_once_although_connections_are_kept(serve):
     running = await serve()
-    async with tcp(running) as (asked, asking), tcp(running) as (silent, _), tcp(running) as (begun, beginning):
+    async with (
+        tcp(running) as (asked, asking),
+        tcp(running) as (silent, _),
+        tcp(running) as (begun, beginning),
+    ):
         asking.write(b"GET /pub/sessions HTTP/1.1\r\nHost: a\r\n\r\n")
         assert (await asked.readuntil(b"[]")).startswith(b"HTTP/1.1 200")
         beginning.write(b"GET /pub/sessions HTTP/1.1\r\n")
