@@ -50,8 +50,9 @@ from rtun_tui.view_commands import (
 )
 from rtun_tui.widgets.event_list import EventList
 from rtun_tui.widgets.header import Header
-from rtun_tui.widgets.prompt import FILTER, Prompt
+from rtun_tui.widgets.prompt import FILTER, MESSAGE_TIME, Prompt
 
+COMMAND_TIME = 120.0  # seconds that a command is shown as being carried out, if nothing else is to be said
 THEME_POLL = 1.0  # seconds between looks at the files of the user's themes
 
 
@@ -204,11 +205,11 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
 
     # -- what the user asks for ----------------------------------------------------------------
 
-    def say(self, text: str, role: str = "hint") -> None:
+    def say(self, text: str, role: str = "hint", *, seconds: float = MESSAGE_TIME) -> None:
         """One line to the user, for a few seconds."""
         if not self.is_running:
             return
-        self.overview.say(masked_text(text) if self.desk.look.private else text, role)
+        self.overview.say(masked_text(text) if self.desk.look.private else text, role, seconds)
 
     async def on_overview_act(self, event: Overview.Act) -> None:
         """A key. One that was typed before a dialog came up is for the dialog."""
@@ -309,7 +310,7 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
         if why := self.refusal():
             self.say(why, "error")
             return
-        self.say(f"{spell(command)[:200]} ...")
+        self.say(f"{spell(command)[:200]} ...", seconds=COMMAND_TIME)
         try:
             result = await self.source.execute(command)
         except RtunError as error:

@@ -32,7 +32,7 @@ from rtun_tui.widgets.footer import KeyHints
 from rtun_tui.widgets.header import Header
 from rtun_tui.widgets.live_table import LiveTable
 from rtun_tui.widgets.path_health import PathHealth
-from rtun_tui.widgets.prompt import COMMAND, FILTER, Complete, Prompt
+from rtun_tui.widgets.prompt import COMMAND, FILTER, MESSAGE_TIME, Complete, Prompt
 from rtun_tui.widgets.tabs import Tab, Tabs
 from rtun_tui.widgets.throughput import Throughput
 from rtun_tui.widgets.tiny import Tiny
@@ -126,12 +126,12 @@ class Overview(Screen[None], inherit_bindings=False):
             if each.event.severity >= self.desk.level:
                 self._last_event = each.event.text()
 
-    def say(self, text: str, role: str) -> None:
+    def say(self, text: str, role: str, seconds: float = MESSAGE_TIME) -> None:
         """One line to the user, above the keys; in their place while a line is typed there."""
         if self.prompt.editing:
             self.pane(KeyHints).message(text, role)
         else:
-            self.prompt.message(text, role)
+            self.prompt.message(text, role, seconds)
 
     def hush(self) -> None:
         """The keys again, where something was said in their place."""
