@@ -32,6 +32,7 @@ from rtun_tui.desk import Desk
 from rtun_tui.effects import ConsoleEffects
 from rtun_tui.governor import Governor
 from rtun_tui.keymap import Keymap
+from rtun_tui.keymap_file import KeymapFile
 from rtun_tui.operations import OPERATIONS, Choice, Context, Operation, Proposal, Refusal
 from rtun_tui.palette import MONO, Palette
 from rtun_tui.screens.choose import Choose
@@ -53,7 +54,7 @@ from rtun_tui.widgets.header import Header
 from rtun_tui.widgets.prompt import FILTER, MESSAGE_TIME, Prompt
 
 COMMAND_TIME = 120.0  # seconds that a command is shown as being carried out, if nothing else is to be said
-THEME_POLL = 1.0  # seconds between looks at the files of the user's themes
+FILE_POLL = 1.0  # seconds between looks at the user's themes and keys
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +84,7 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
         keymap: Keymap,
         library: ThemeLibrary,
         manner: Manner,
+        keys: KeymapFile | None = None,
         theme: str | None = None,
         warnings: Sequence[str] = (),
         started: Callable[[], None] | None = None,
@@ -94,6 +96,7 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
         self.source = source
         self.settings = settings
         self.keymap = keymap
+        self.keys = keys  # where `keymap` came from, if that is to be watched
         self.library = library
         self.manner = manner
         self.wall = wall
@@ -137,7 +140,7 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
         elif not self.manner.still:
             self._spent = time.thread_time()
             self._beat = self.set_timer(self.governor.pause, self._on_beat)
-            self.set_interval(THEME_POLL, self._watch_themes)
+            self.set_interval(FILE_POLL, self.watch_files)
 
     def close(self, kind: EndKind, signum: int = 0) -> None:
         """Close the console; what it shows is the caller's business. The first to ask says why, but
@@ -394,9 +397,19 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
             self.say(found.warning, "error")
         return found.warning
 
-    def _watch_themes(self) -> None:
+    def watch_files(self) -> None:
+        """Use themes and keys as they were written by now; keys that cannot be used leave the old ones."""
         if self.library.changed():
             self.use_theme(self.theme_name)
+        if self.keys is None or not self.keys.changed():
+            return
+        try:
+            self.keymap = self.overview.keymap = self.keys.load()
+        except UsageError as error:
+            self.say(str(error), "error")
+        else:
+            self.say("keys as they were written just now")
+            self.overview.sync()
 
 
 def new_desk(settings: Settings) -> Desk:

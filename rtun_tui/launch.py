@@ -19,6 +19,7 @@ from rtun_core.errors import UsageError
 from rtun_tui.app import ConsoleApp, Manner
 from rtun_tui.driver import ConsoleDriver, install_signals
 from rtun_tui.keymap import Keymap, load_keymap
+from rtun_tui.keymap_file import KeymapFile
 from rtun_tui.settings import Settings, load_settings
 from rtun_tui.strays import Strays, caught_handlers
 from rtun_tui.terminal import ascii_only, check_terminal, wants_colour
@@ -45,6 +46,7 @@ async def _show(source: Source, options: ConsoleOptions) -> ConsoleEnd:
         source,
         settings=settings,
         keymap=keymap,
+        keys=KeymapFile(keymap_file()),
         library=ThemeLibrary(),
         theme=options.theme,
         warnings=warnings,

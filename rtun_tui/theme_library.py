@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rtun_core.engine.paths import themes_dir
 from rtun_core.errors import UsageError
+from rtun_tui.file_stamp import Stamp, stamp
 from rtun_tui.palette import MONO
 from rtun_tui.strict_toml import nearest
 from rtun_tui.theme_files import Theme, load_theme
@@ -22,9 +23,6 @@ class Found:
 
     theme: Theme
     warning: str = ""
-
-
-Stamp = tuple[tuple[str, int, int], ...]  # name, modification time in ns, size of each file
 
 
 class ThemeLibrary:
@@ -88,8 +86,8 @@ class ThemeLibrary:
     def _user_files(self) -> dict[str, Path]:
         return _theme_files(self.user)
 
-    def _look(self) -> Stamp:
-        return tuple(_stamp(file) for file in self._user_files().values())
+    def _look(self) -> tuple[Stamp, ...]:
+        return tuple(stamp(file) for file in self._user_files().values())
 
 
 def built_in_themes() -> Path:
@@ -105,11 +103,3 @@ def _theme_files(directory: Path) -> dict[str, Path]:
     except OSError:
         return {}  # no directory, or one that is closed to us: no themes of its own
     return {file.stem: file for file in files[:MAX_USER_THEMES]}
-
-
-def _stamp(file: Path) -> tuple[str, int, int]:
-    try:
-        status = file.stat()
-    except OSError:
-        return file.name, 0, 0  # gone between listing and looking
-    return file.name, status.st_mtime_ns, status.st_size

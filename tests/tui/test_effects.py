@@ -248,12 +248,12 @@ async def test_a_theme_of_the_user_is_read_again_when_it_is_written(console, lib
     async with console(library=library, theme="mine") as c:
         assert c.app.palette.name == "mine"
         before = c.app.palette.styles
-        c.app._watch_themes()
+        c.app.watch_files()
         assert c.app.palette.styles is before
         write_theme(
             tmp_path, "mine", own_theme(library, "mine", "rtun-light").replace("rtun-light", "mine"), stamp=2
         )
-        c.app._watch_themes()
+        c.app.watch_files()
         await c.settle()
         assert c.app.palette.name == "mine"
         assert c.app.palette.styles != before
@@ -279,11 +279,11 @@ async def test_a_theme_that_breaks_while_it_is_used_is_told(console, library, tm
     write_theme(tmp_path, "mine", own_theme(library, "mine"), stamp=1)
     async with console(library=library, theme="mine") as c:
         write_theme(tmp_path, "mine", "what?", stamp=2)
-        c.app._watch_themes()
+        c.app.watch_files()
         await c.settle()
         assert "theme mine cannot be used" in c.said
         write_theme(tmp_path, "mine", own_theme(library, "mine"), stamp=3)
-        c.app._watch_themes()
+        c.app.watch_files()
         await c.settle()
         assert c.app.palette.name == "mine"
 
