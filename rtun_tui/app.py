@@ -8,39 +8,45 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 from textual.app import App
 from textual.events import Key
 from textual.reactive import reactive
 from textual.timer import Timer
 
 from rtun_core.cli.console import ConsoleEnd, EndKind
-from rtun_core.commands import Command, spell
+from rtun_core.commands import Command, told
 from rtun_core.engine.source import Picture, Source
 from rtun_core.errors import RtunError, UsageError
-from rtun_core.view.columns import row_key
 from rtun_core.view.filter_text import FilterError
 from rtun_core.view.pattern import SlowPattern
 from rtun_core.view.units import Look, masked_text
 from rtun_tui.acts import Acts
+from rtun_tui.chosen import context_of, selectors_of
 from rtun_tui.completion import completions
 from rtun_tui.desk import Desk
 from rtun_tui.effects import ConsoleEffects
 from rtun_tui.governor import Governor
 from rtun_tui.keymap import Keymap
 from rtun_tui.keymap_file import KeymapFile
-from rtun_tui.operations import OPERATIONS, Choice, Context, Operation, Proposal, Refusal
+from rtun_tui.operations import (
+    OPERATIONS,
+    Choice,
+    Context,
+    Operation,
+    Proposal,
+    Refusal,
+    typed_command,
+)
 from rtun_tui.palette import MONO, Palette
 from rtun_tui.screens.choose import Choose
 from rtun_tui.screens.confirm import Confirm
 from rtun_tui.screens.faults import Faults
 from rtun_tui.screens.overview import Overview
 from rtun_tui.settings import Settings
-from rtun_tui.table_state import TableState
 from rtun_tui.theme_library import ThemeLibrary
 from rtun_tui.view_commands import (
     is_for_engine,
@@ -261,13 +267,24 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
         try:
             words = read_line(line)
             if is_for_engine(words):
-                await self.execute(read_engine_command(words, self._selectors()))
+                await self._carry_out(
+                    read_engine_command(words, selectors_of(self.desk.tables["flows"], self.source))
+                )
             else:
                 self.say(run_view_command(line, self.desk, self.effects))
                 self.look()
         except RtunError as error:
             self.say(str(error), "error")
         self.overview.sync()
+
+    async def _carry_out(self, command: Command) -> None:
+        """A command that was typed: asked about first if it may be about more than meets the eye."""
+        picture = self.overview.picture
+        proposal = None if picture is None else typed_command(command, picture.snapshot)
+        if proposal is not None and not self.refusal():
+            self.propose(proposal)
+        else:
+            await self.execute(command)
 
     async def operate(self, operation: Operation) -> None:
         """What a key that acts would do: refuse, choose, ask, do."""
@@ -313,7 +330,7 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
         if why := self.refusal():
             self.say(why, "error")
             return
-        self.say(f"{spell(command)[:200]} ...", seconds=COMMAND_TIME)
+        self.say(f"{told(command)} ...", seconds=COMMAND_TIME)
         try:
             result = await self.source.execute(command)
         except RtunError as error:
@@ -343,40 +360,7 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
 
     def context(self, picture: Picture) -> Context:
         """What the user has chosen, of what is shown."""
-        state = self.desk.table
-        marked = sorted(state.marks & self._shown_marks(state)) if state.marks else []
-        return Context(
-            snapshot=picture.snapshot,
-            table=state.table,
-            row=state.current(),
-            marked=tuple(marked),
-            hidden=len(state.marks) - len(marked),
-        )
-
-    def _shown_marks(self, state: TableState) -> Set[str]:
-        """Marked rows that pass the filter: nothing that is hidden is acted on.
-
-        Where only the engine knows them all, the rows of the window, unless no filter hides anything.
-        """
-        keys = self.source.select(state.marked_spec())
-        if keys is not None:
-            return set(keys)
-        rows = state.page.rows if state.page is not None else ()
-        return {row_key(state.table, row) for row in rows} if state.spec().filter else state.marks
-
-    def _selectors(self) -> dict[str, Callable[[], Sequence[str]]]:
-        state = self.desk.tables["flows"]
-
-        def focus() -> Sequence[str]:
-            row = state.current()
-            return [] if row is None else [row_key("flows", row)]
-
-        def shown() -> Sequence[str]:
-            spec = msgspec.structs.replace(state.spec(), marks=tuple(sorted(state.marks)))
-            keys = self.source.select(spec)
-            return ([spec.filter] if spec.filter else ["@all"]) if keys is None else keys
-
-        return {"@focus": focus, "@marked": lambda: sorted(state.marks), "@shown": shown}
+        return context_of(self.desk.table, self.source, picture.snapshot)
 
     def _complete(self, text: str) -> Sequence[str]:
         picture = self.overview.picture

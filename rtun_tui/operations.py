@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rtun_core.commands import (
+    ALL,
     CloseFlow,
     CloseTunnel,
     Command,
@@ -25,6 +26,7 @@ from rtun_core.commands import (
     ResumeRule,
     SwitchAgent,
     UnpinAgent,
+    is_flow_id,
 )
 from rtun_core.event import counted
 from rtun_core.model import (
@@ -269,6 +271,30 @@ OPERATIONS: Mapping[str, Operation] = {
     "act.open-tunnel": open_tunnel,
     "act.pause-rule": pause_rule,
 }
+
+
+def typed_command(command: Command, snapshot: Snapshot) -> Proposal | None:
+    """What to ask about a command that was typed; None: it is done at once.
+
+    Few named flows are what somebody meant. Many, or whatever a filter finds, are asked about.
+    """
+    if not isinstance(command, MoveFlow | CloseFlow):
+        return None
+    filters = [each for each in command.flows if not is_flow_id(each)]
+    total = sum(rule.flows for rule in snapshot.rules)
+    count = total if ALL in filters else len(command.flows)
+    if not filters and count <= TYPED_FROM:
+        return None
+    rest = [each for each in filters if each != ALL]
+    what = f"every flow that passes {' or '.join(rest)}" if rest else f"{count:,} flows"
+    verb = "Close" if isinstance(command, CloseFlow) else "Move"
+    return Proposal(
+        command=command,
+        question=f"{verb} {what}?",
+        verb=verb,
+        facts=(("flows", f"there are {total:,} in all"),),
+        typed=_typed(count, verb.lower()),
+    )
 
 
 def _close_tunnel(context: Context) -> Answer:

@@ -627,11 +627,29 @@ async def test_commands_take_what_is_chosen(console, selector, count):
         if selector == "@shown":
             await c.line("filter tunnel=t5")
         await c.line(f"flow close '{selector}'")
+        if selector == "@all":
+            await c.type("close")
+            await c.press("enter")
+        elif selector == "tunnel=t5":
+            await c.press("y")
         (command,) = c.executed
         if selector in ("@all", "tunnel=t5"):
             assert command.flows == (selector,)
         else:
             assert len(command.flows) == (count or c.flows.shown or len(command.flows))
+
+
+async def test_many_flows_are_not_closed_by_a_line_alone(console):
+    async with console() as c:
+        await c.line("flow close @shown")
+        assert "Close 120 flows?" in c.text
+        await c.press("enter")
+        assert c.dialog == "Confirm"
+        await c.press("escape")
+        await c.line("flow close dn>1")
+        assert "Close every flow that passes dn>1?" in c.text
+        await c.press("enter")
+        assert c.executed == []
 
 
 async def test_a_selector_that_chooses_nothing_is_told(console):

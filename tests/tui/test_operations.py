@@ -38,6 +38,7 @@ from rtun_tui.operations import (
     pin_agent,
     prefer_tunnel,
     probe_agent,
+    typed_command,
     use_agent,
 )
 from tests.tui.views import AGENT, FLOW, NOW, OTHER, RULE, SECOND, TUNNEL, but, snapshot
@@ -54,6 +55,29 @@ def facts(proposal):
 
 def test_every_key_that_acts_has_its_operation():
     assert set(OPERATIONS) == {action.id for action in KEY_ACTIONS if action.id.startswith("act.")}
+
+
+MANY = tuple(f"{number:08x}" for number in range(TYPED_FROM + 1))
+
+
+@pytest.mark.parametrize(
+    ("command", "question", "typed"),
+    [
+        (PinAgent(), None, None),
+        (CloseFlow(flows=MANY[1:]), None, None),
+        (CloseFlow(flows=MANY), "Close 101 flows?", "close"),
+        (MoveFlow(flows=MANY, to="t1"), "Move 101 flows?", "move"),
+        (CloseFlow(flows=("@all",)), "Close 1,284 flows?", "close"),
+        (CloseFlow(flows=("idle>1m", "00000001")), "Close every flow that passes idle>1m?", ""),
+    ],
+)
+def test_a_line_is_asked_about_if_it_may_be_about_many(command, question, typed):
+    proposal = typed_command(command, snapshot(rules=(but(RULE, flows=1284),)))
+    if question is None:
+        assert proposal is None
+    else:
+        assert (proposal.question, proposal.typed, proposal.command) == (question, typed, command)
+        assert facts(proposal)["flows"] == "there are 1,284 in all"
 
 
 ROWS = {"agents": OTHER, "tunnels": TUNNEL, "flows": FLOW, "rules": RULE, "nothing": None}
