@@ -267,9 +267,8 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
         try:
             words = read_line(line)
             if is_for_engine(words):
-                await self._carry_out(
-                    read_engine_command(words, selectors_of(self.desk.tables["flows"], self.source))
-                )
+                names = selectors_of(self.desk.tables["flows"], self.source)
+                await self._carry_out(read_engine_command(words, names))
             else:
                 self.say(run_view_command(line, self.desk, self.effects))
                 self.look()

@@ -27,7 +27,7 @@ def context_of(state: TableState, source: Source, snapshot: Snapshot) -> Context
 
 
 def selectors_of(flows: TableState, source: Source) -> dict[str, Callable[[], Sequence[str]]]:
-    """What `@focus`, `@marked` and `@shown` stand for: ids of flows, or where only the engine knows, a filter."""
+    """What `@focus`, `@marked`, `@shown` stand for: ids of flows; where only the engine knows, a filter."""
 
     def focus() -> Sequence[str]:
         row = flows.current()

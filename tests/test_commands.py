@@ -137,11 +137,11 @@ def test_of_many_flows_the_log_names_a_few():
 
 
 @pytest.mark.parametrize(
-    ("text", "id"),
+    ("text", "named"),
     [("00a1f3c2", True), ("F", True), ("", False), ("@all", False), ("dn>1", False), ("123456789", False)],
 )
-def test_flow_ids_are_told_from_filters(text, id):
-    assert is_flow_id(text) is id
+def test_flow_ids_are_told_from_filters(text, named):
+    assert is_flow_id(text) is named
 
 
 @pytest.mark.parametrize(
