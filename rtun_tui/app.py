@@ -223,8 +223,11 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
     async def on_overview_act(self, event: Overview.Act) -> None:
         """A key. One that was typed before a dialog came up is for the dialog."""
         if self.screen is self.overview:
+            before = self.overview.shown()
             await self.acts.do(event.action)
             self.overview.sync()
+            if self.overview.shown() - before:
+                self.look()  # a pane came into sight, and the next key may be about what it shows
         elif event.key is not None:
             again = Key(event.key.key, event.key.character)
             self.screen.call_later(self.post_message, again)  # once it has its focus
@@ -271,6 +274,7 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
                 await self._carry_out(read_engine_command(words, names))
             else:
                 self.say(run_view_command(line, self.desk, self.effects))
+                self.overview.sync()
                 self.look()
         except RtunError as error:
             self.say(str(error), "error")

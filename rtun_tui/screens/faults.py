@@ -9,16 +9,15 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from rtun_core.view.cells import visible
+from rtun_tui.screens.dialog import Dialog
 
 
-class Faults(ModalScreen[None]):
+class Faults(Dialog[None]):
     """Each fault with its file, line and key. Any of the keys that leave something closes it."""
 
-    CSS_PATH = "dialog.tcss"
     AUTO_FOCUS = "#dialog"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,enter,space,q", "close", "close", show=False),

@@ -8,7 +8,6 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from rtun_core.commands import COMMANDS, Quit, usage
@@ -16,6 +15,7 @@ from rtun_core.view.columns import COLUMNS, TABLES
 from rtun_tui.key_actions import GROUPS, KEY_ACTIONS
 from rtun_tui.keymap import Keymap
 from rtun_tui.palette import Palette
+from rtun_tui.screens.dialog import Dialog
 from rtun_tui.view_commands import VIEW_COMMANDS
 
 TOPICS = ("keys", "commands", "filter", "columns")
@@ -85,10 +85,9 @@ def _block(title: str, rows: list[tuple[str, str]], palette: Palette, wide: int 
     return text
 
 
-class Help(ModalScreen[None]):
+class Help(Dialog[None]):
     """A page to scroll; any of the keys that close things closes it."""
 
-    CSS_PATH = "dialog.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,question_mark,enter", "dismiss", "close", show=False),
         Binding("j,down", "scroll(1)", "down", show=False),

@@ -511,6 +511,14 @@ async def test_what_is_typed_ahead_is_for_the_dialog_that_it_opens(console, keys
         assert c.app.is_running
 
 
+async def test_keys_act_on_a_pane_that_has_only_just_come_into_sight(console):
+    async with console(size=(60, 15)) as c:
+        for key in "1ja":
+            c.app.post_message(Key(key, key))
+        await c.settle()
+        assert "Use agent alpha/19d0" in c.text
+
+
 async def test_a_name_that_is_typed_ahead_is_typed_into_the_dialog(console):
     async with console() as c:
         await c.press("1", "j")
