@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from textual.app import App
@@ -30,6 +29,7 @@ from rtun_tui.completion import completions
 from rtun_tui.desk import Desk
 from rtun_tui.effects import ConsoleEffects
 from rtun_tui.governor import Governor
+from rtun_tui.host import Manner
 from rtun_tui.keymap import Keymap
 from rtun_tui.keymap_file import KeymapFile
 from rtun_tui.operations import (
@@ -61,17 +61,6 @@ from rtun_tui.widgets.prompt import FILTER, MESSAGE_TIME, Prompt
 
 COMMAND_TIME = 120.0  # seconds that a command is shown as being carried out, if nothing else is to be said
 FILE_POLL = 1.0  # seconds between looks at the user's themes and keys
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Manner:
-    """How the console is to behave, apart from settings. `still`: it looks only when it is told to."""
-
-    read_only: bool = False
-    colour: bool = True
-    ascii: bool = False
-    still: bool = False
-    ends_engine: bool = True  # whether what is looked at ends with the console
 
 
 class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
@@ -109,7 +98,7 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
         self.desk = new_desk(settings)
         self.governor = Governor(1 / settings.interval_hz)
         self.effects = ConsoleEffects(self)
-        self.acts = Acts(self)
+        self.acts = Acts(self, self.effects)
         self.overview = Overview(
             self.desk,
             keymap,

@@ -7,7 +7,6 @@ import re
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -20,6 +19,7 @@ from rtun_core.view.columns import row_key
 from rtun_core.view.page import MAX_LIMIT, ViewSpec
 from rtun_tui.export import export_text
 from rtun_tui.governor import FASTEST, SLOWEST
+from rtun_tui.host import Host
 from rtun_tui.screens.command_palette import CommandPalette
 from rtun_tui.screens.help import Help
 from rtun_tui.screens.leave import Leave
@@ -28,9 +28,6 @@ from rtun_tui.table_state import TableState
 from rtun_tui.widgets.detail import Detail
 from rtun_tui.widgets.event_list import EventList
 
-if TYPE_CHECKING:
-    from rtun_tui.app import ConsoleApp
-
 _FLOW_ID = re.compile("[0-9a-fA-F]{1,16}")
 NOT_A_RECORDING = "this is not a recording: time goes on by itself"
 
@@ -38,7 +35,7 @@ NOT_A_RECORDING = "this is not a recording: time goes on by itself"
 class ConsoleEffects:
     """The effects of one console. Each method returns what to tell the user, or raises UsageError."""
 
-    def __init__(self, app: ConsoleApp) -> None:
+    def __init__(self, app: Host) -> None:
         self._app = app
         self._views = dict(app.settings.views)
 

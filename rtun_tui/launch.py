@@ -16,8 +16,9 @@ from rtun_core.engine.live_source import LiveSource
 from rtun_core.engine.paths import keymap_file
 from rtun_core.engine.source import Source
 from rtun_core.errors import UsageError
-from rtun_tui.app import ConsoleApp, Manner
+from rtun_tui.app import ConsoleApp
 from rtun_tui.driver import ConsoleDriver, install_signals
+from rtun_tui.host import Manner
 from rtun_tui.keymap import Keymap, load_keymap
 from rtun_tui.keymap_file import KeymapFile
 from rtun_tui.settings import Settings, load_settings
