@@ -21,7 +21,6 @@ from rtun_core.commands import Command, told
 from rtun_core.engine.source import Picture, Source
 from rtun_core.errors import RtunError, UsageError
 from rtun_core.view.filter_text import FilterError
-from rtun_core.view.pattern import SlowPattern
 from rtun_core.view.units import Look, masked_text
 from rtun_tui.acts import Acts
 from rtun_tui.chosen import context_of, selectors_of
@@ -176,13 +175,12 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
     def _picture(self) -> Picture | None:
         try:
             return self.source.look(self.desk.specs(self.overview.shown()))
-        except SlowPattern as error:
-            for state in self.desk.tables.values():
-                state.filter_on = False
-            self.say(f"{error}; filters are off now", "error")
-            return None
         except UsageError as error:
-            self.say(str(error), "error")
+            # Filters were read when they were typed: one takes too long, or an older engine knows it not.
+            active = [state for state in self.desk.tables.values() if state.filter and state.filter_on]
+            for state in active:
+                state.filter_on = False
+            self.say(f"{error}; filters are off now" if active else str(error), "error")
             return None
 
     def _on_beat(self) -> None:
