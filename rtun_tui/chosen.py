@@ -8,7 +8,7 @@ import msgspec
 
 from rtun_core.commands import ALL
 from rtun_core.engine.source import Source
-from rtun_core.model import Snapshot
+from rtun_core.model import RuleId, Snapshot
 from rtun_core.view.columns import row_key
 from rtun_tui.operations import Context
 from rtun_tui.table_state import TableState
@@ -23,7 +23,14 @@ def context_of(state: TableState, source: Source, snapshot: Snapshot) -> Context
         row=state.current(),
         marked=tuple(marked),
         hidden=len(state.marks) - len(marked),
+        rules=_rules_of(state, marked),
     )
+
+
+def _rules_of(state: TableState, marked: Sequence[str]) -> frozenset[RuleId]:
+    rows = state.page.rows if state.page is not None and state.table == "flows" and marked else ()
+    wanted = set(marked)
+    return frozenset(row.rule for row in rows if row.id in wanted and row.rule is not None)
 
 
 def selectors_of(flows: TableState, source: Source) -> dict[str, Callable[[], Sequence[str]]]:

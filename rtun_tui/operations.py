@@ -54,7 +54,8 @@ NO_PREFERENCE = TunnelId("none")
 class Context:
     """What the user sees: `table` has the focus, `row` is under its cursor.
 
-    `marked` are the marked rows that are shown, sorted; `hidden` is how many others are marked.
+    `marked` are the marked rows that are shown, sorted; `hidden` is how many others are marked; `rules` are
+    those of the marked flows that are in sight.
     """
 
     snapshot: Snapshot
@@ -62,6 +63,7 @@ class Context:
     row: Any = None
     marked: tuple[str, ...] = ()
     hidden: int = 0
+    rules: frozenset[RuleId] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -336,7 +338,7 @@ def _left_alone(context: Context) -> tuple[tuple[str, str], ...]:
 
 
 def _destinations(context: Context, flows: Sequence[FlowId]) -> list[TunnelView]:
-    """Tunnels that can take flows: of the same rule, and not where a lone flow is already."""
+    """Tunnels that can take flows: of the same rule, as far as it is known, and not where a lone flow is."""
     flow = _row(context, FlowView)
     lone = flow if flow is not None and list(flows) == [flow.id] else None
     return [
@@ -344,6 +346,7 @@ def _destinations(context: Context, flows: Sequence[FlowId]) -> list[TunnelView]
         for tunnel in context.snapshot.tunnels
         if tunnel.state in (TunnelState.UP, TunnelState.DEGRADED)
         and (lone is None or (tunnel.rule == lone.rule and tunnel.id != lone.tunnel))
+        and (lone is not None or not context.rules or tunnel.rule in context.rules)
     ]
 
 

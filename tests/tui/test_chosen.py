@@ -44,6 +44,7 @@ def test_of_the_marked_rows_those_that_pass(state):
     state.marks = {IDS[1], IDS[3], "00000009"}
     context = context_of(state, Knowing(IDS[3], IDS[1]), snapshot())
     assert (context.marked, context.hidden) == ((IDS[1], IDS[3]), 1)
+    assert context.rules == {FLOW.rule}
 
 
 def test_where_only_the_engine_knows_the_window_decides(state):

@@ -46,6 +46,7 @@ from tests.tui.views import AGENT, FLOW, NOW, OTHER, RULE, SECOND, TUNNEL, but, 
 
 def on(table, row=None, **changes):
     context = {name: changes.pop(name) for name in ("marked", "hidden") if name in changes}
+    context["rules"] = frozenset(changes.pop("rules_of_marked", ()))
     return Context(snapshot=snapshot(**changes), table=table, row=row, **context)
 
 
@@ -259,6 +260,15 @@ def test_close_marked_flows(count, typed):
     answer = close(on("flows", FLOW, marked=marks(count)))
     assert answer.command == CloseFlow(flows=marks(count))
     assert answer.typed == typed
+
+
+def test_marked_flows_move_to_tunnels_of_their_rules():
+    other = but(SECOND, id="t9", rule="r2")
+    tunnels = (TUNNEL, SECOND, other)
+    choice = move_flows(on("flows", FLOW, marked=marks(2), tunnels=tunnels, rules_of_marked={"r2"}))
+    assert [value for value, _ in choice.options] == ["t9"]
+    choice = move_flows(on("flows", FLOW, marked=marks(2), tunnels=tunnels))
+    assert [value for value, _ in choice.options] == ["t1", "t2", "t9"]
 
 
 def test_flows_that_are_marked_but_not_shown_are_left_alone():
