@@ -18,11 +18,10 @@ from rtun_tui.screens.dialog import Dialog
 class Faults(Dialog[None]):
     """Each fault with its file, line and key. Any of the keys that leave something closes it."""
 
-    AUTO_FOCUS = "#dialog"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,enter,space,q", "close", "close", show=False),
-        Binding("j", "scroll(1)", "down", show=False),
-        Binding("k", "scroll(-1)", "up", show=False),
+        Binding("j,down", "scroll(1)", "down", show=False),
+        Binding("k,up", "scroll(-1)", "up", show=False),
     ]
 
     def __init__(self, faults: Sequence[str]) -> None:
@@ -31,7 +30,7 @@ class Faults(Dialog[None]):
 
     def compose(self) -> ComposeResult:
         """The faults, and what happens now."""
-        with VerticalScroll(id="dialog") as dialog:
+        with VerticalScroll(id="dialog", can_focus=False) as dialog:
             dialog.border_title = "Settings"
             dialog.border_subtitle = "Enter goes on"
             yield Static(Text("This cannot be used, the defaults are in force:", style="bold"))
@@ -45,4 +44,4 @@ class Faults(Dialog[None]):
 
     def action_scroll(self, lines: int) -> None:
         """Where there are more faults than lines."""
-        self.query_one("#dialog").scroll_relative(y=lines, animate=False)
+        self.query_one("#dialog").scroll_relative(y=lines, animate=False, immediate=True)

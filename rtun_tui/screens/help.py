@@ -106,13 +106,9 @@ class Help(Dialog[None]):
         with Vertical(id="dialog", classes="help") as dialog:
             dialog.border_title = self._title
             dialog.border_subtitle = "j k space scroll, Esc closes"
-            with VerticalScroll():
+            with VerticalScroll(can_focus=False):  # its own keys would glide, and lose some that come fast
                 yield Static(self._text)
-
-    def on_mount(self) -> None:
-        """The keys scroll."""
-        self.query_one(VerticalScroll).focus()
 
     def action_scroll(self, by: int) -> None:
         """Lines down, or up when negative."""
-        self.query_one(VerticalScroll).scroll_relative(y=by, animate=False)
+        self.query_one(VerticalScroll).scroll_relative(y=by, animate=False, immediate=True)
