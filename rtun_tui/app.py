@@ -6,6 +6,7 @@ and every key costs only this thread; the engine has its own.
 
 from __future__ import annotations
 
+import asyncio
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -14,7 +15,6 @@ from typing import Any
 from textual.app import App
 from textual.events import Key
 from textual.reactive import reactive
-from textual.timer import Timer
 
 from rtun_core.cli.console import ConsoleEnd, EndKind
 from rtun_core.commands import Command, told
@@ -53,6 +53,7 @@ from rtun_tui.view_commands import (
     read_line,
     run_view_command,
     set_filter,
+    takes_time,
 )
 from rtun_tui.widgets.event_list import EventList
 from rtun_tui.widgets.header import Header
@@ -63,7 +64,11 @@ FILE_POLL = 1.0  # seconds between looks at the user's themes and keys
 
 
 class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
-    """Looks at `source` until it is closed; the result says how that came about."""
+    """Looks at `source` until it is closed; the result says how that came about.
+
+    `started` is called when the terminal is ours, `shown` after the first frame, `settled` after the first
+    picture of the source.
+    """
 
     ENABLE_COMMAND_PALETTE = False
     TITLE = "rtun"
@@ -81,7 +86,9 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
         keys: KeymapFile | None = None,
         theme: str | None = None,
         warnings: Sequence[str] = (),
-        started: Callable[[], None] | None = None,
+        started: Callable[[], object] | None = None,
+        shown: Callable[[], object] | None = None,
+        settled: Callable[[], object] | None = None,
         wall: Callable[[], float] = time.time,
         **options: Any,
     ) -> None:
@@ -111,8 +118,7 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
         self._made = False
         self.theme_name = theme or settings.theme
         self._warnings = warnings
-        self._on_started = started
-        self._beat: Timer | None = None
+        self._on_started, self._on_shown, self._on_settled = started, shown, settled
         self._spent = time.thread_time()
 
     # -- life ----------------------------------------------------------------------------------
@@ -128,12 +134,14 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
         self.source.watch(self._look_soon)
         await self.source.start()
         self.look()
+        if self._on_shown is not None:
+            self.call_after_refresh(self._on_shown)
         self._made = True
         if self.ending is not None:
             self.exit(self.ending)
         elif not self.manner.still:
             self._spent = time.thread_time()
-            self._beat = self.set_timer(self.governor.pause, self._on_beat)
+            self._await_beat()
             self.set_interval(FILE_POLL, self.watch_files)
 
     def close(self, kind: EndKind, signum: int = 0) -> None:
@@ -165,9 +173,12 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
         self.overview.tell(self.source.events())
         picture = self._picture()
         if picture is not None:
+            if self.overview.picture is None and self._on_settled is not None:
+                self.call_after_refresh(self._on_settled)
             header = self.overview.pane(Header)
             header.source, header.interval = self.source.title, self.governor.pause
             self.overview.show(picture, self.source.status)
+        self.overview.draw_now()
 
     def _look_soon(self) -> None:
         self.call_later(self.look)
@@ -183,8 +194,18 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
             self.say(f"{error}; filters are off now" if active else str(error), "error")
             return None
 
+    def _await_beat(self) -> None:
+        # A timer of Textual's would take a task and two messages for each beat.
+        asyncio.get_running_loop().call_later(self.governor.pause, self._on_beat)
+
     def _on_beat(self) -> None:
-        self.look()
+        if not self.is_running:
+            return
+        try:
+            self.look()
+        except Exception as error:
+            self._handle_exception(error)
+            return
         # The time of this thread since the last beat is all that the console costs: drawing, too.
         spent = time.thread_time()
         self.governor.spent(spent - self._spent)
@@ -193,7 +214,7 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
         if self.source.status.word == "ENDED":
             self.close(EndKind.ENGINE_ENDED)
             return
-        self._beat = self.set_timer(self.governor.pause, self._on_beat)
+        self._await_beat()
 
     def on_overview_look_again(self) -> None:
         """Rows are wanted now, not at the next beat."""
@@ -215,6 +236,7 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
             self.overview.sync()
             if self.overview.shown() - before:
                 self.look()  # a pane came into sight, and the next key may be about what it shows
+            self.overview.draw_now()
         elif event.key is not None:
             again = Key(event.key.key, event.key.character)
             self.screen.call_later(self.post_message, again)  # once it has its focus
@@ -223,12 +245,14 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
         """Try the filter while it is typed; one that cannot be read leaves the last good one in force."""
         self._filter(event.text)
 
-    def on_prompt_submitted(self, event: Prompt.Submitted) -> None:
-        """A filter or a command."""
+    async def on_prompt_submitted(self, event: Prompt.Submitted) -> None:
+        """A filter or a command. One of the view is done before the next key; the engine may take a while."""
         if event.kind == FILTER:
             self._filter(event.text)
-        elif event.text:
+        elif event.text and takes_time(event.text):
             self.run_worker(self.run_line(event.text), group="command")
+        elif event.text:
+            await self.run_line(event.text)
         self.overview.sync()
 
     def on_prompt_cancelled(self, event: Prompt.Cancelled) -> None:
@@ -378,10 +402,11 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
         if self.keys is None or not self.keys.changed():
             return
         try:
-            self.keymap = self.overview.keymap = self.keys.load()
+            self.keymap = self.keys.load()
         except UsageError as error:
             self.say(str(error), "error")
         else:
+            self.overview.use_keys(self.keymap)
             self.say("keys as they were written just now")
             self.overview.sync()
 

@@ -14,8 +14,8 @@ _STEPS = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
 class Governor:
     """Seconds between two looks. A look that costs much makes the next one come later.
 
-    The console may take `share` of a core; at 4 Hz and 10,000 flows a look costs some 5 ms and nothing
-    changes, at 100,000 flows it is some 50 ms and the console looks once a second.
+    The console may take `share` of a core. At 4 Hz a look may cost 12 ms before anything changes: one at
+    10,000 flows costs some 5, one at 100,000 some 7, and two or three times that on a busy machine.
     """
 
     def __init__(self, interval: float = 0.25, *, share: float = 0.05) -> None:

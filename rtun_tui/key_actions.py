@@ -106,6 +106,15 @@ KEY_ACTIONS: tuple[KeyAction, ...] = (
         destructive=True,
     ),
     KeyAction(
+        "act.recycle",
+        ("C",),
+        "act",
+        "replace the tunnel by a new one; its flows go on",
+        (TUNNELS,),
+        hint="replace",
+        destructive=True,
+    ),
+    KeyAction(
         "act.prefer-tunnel", ("f",), "act", "new flows take this tunnel first", (TUNNELS,), hint="prefer"
     ),
     KeyAction("act.open-tunnel", ("O",), "act", "open one more tunnel", (TUNNELS, RULES), hint="open"),

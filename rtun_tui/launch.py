@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import signal
 import sys
@@ -12,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 
 from rtun_core.cli.console import ConsoleEnd, ConsoleOptions, EndKind
+from rtun_core.cli.garbage import settled
 from rtun_core.engine.live_source import LiveSource
 from rtun_core.engine.paths import keymap_file
 from rtun_core.engine.source import Source
@@ -52,6 +52,8 @@ async def _show(source: Source, options: ConsoleOptions) -> ConsoleEnd:
         theme=options.theme,
         warnings=warnings,
         started=lambda: _started(app, strays, options.reopen),
+        shown=options.shown or _nothing,
+        settled=settled,
         manner=Manner(
             read_only=options.read_only,
             colour=colour,
@@ -115,6 +117,7 @@ def _started(app: ConsoleApp, strays: Strays, reopen: Callable[[], object] | Non
         if isinstance(app.source, LiveSource):
             source = app.source
             app.set_interval(1.0, lambda: source.note_frames_dropped(driver.frames_dropped))
-    # What was made until now stays: collecting it again and again is what stalls at 10,000 flows.
-    gc.collect()
-    gc.freeze()
+
+
+def _nothing() -> None:
+    """For whoever does not wait for the first frame."""

@@ -23,6 +23,7 @@ from rtun_core.commands import (
     PinAgent,
     PreferTunnel,
     ProbeAgent,
+    RecycleTunnel,
     ResumeRule,
     SwitchAgent,
     UnpinAgent,
@@ -45,6 +46,7 @@ from rtun_core.model import (
 from rtun_core.view.cells import visible
 from rtun_core.view.columns import TableId
 from rtun_core.view.units import millis_text, seconds_text
+from rtun_tui import consequences
 
 TYPED_FROM = 100  # affected flows above which the name is to be typed
 NO_PREFERENCE = TunnelId("none")
@@ -162,7 +164,24 @@ def drain_tunnel(context: Context) -> Answer:
         command=DrainTunnel(tunnel=tunnel.id),
         question=f"Drain tunnel {tunnel.id}?",
         verb=f"Drain {tunnel.id}",
-        facts=(*_tunnel_facts(tunnel), ("flows", _where_flows_go(tunnel, context.snapshot))),
+        facts=(*_tunnel_facts(tunnel), ("flows", consequences.of_drain(tunnel, context.snapshot))),
+        typed=_typed(tunnel.flows, tunnel.id),
+    )
+
+
+def recycle_tunnel(context: Context) -> Answer:
+    """Replace the tunnel under the cursor; what is carried over a WebSocket gets a new one."""
+    tunnel = _row(context, TunnelView)
+    if tunnel is None:
+        return Refusal("replacing a tunnel starts from the Tunnels pane: press 2 and choose one")
+    if tunnel.state not in (TunnelState.UP, TunnelState.DEGRADED):
+        return Refusal(f"tunnel {tunnel.id} is {tunnel.state} and cannot be replaced")
+    return Proposal(
+        command=RecycleTunnel(tunnel=tunnel.id),
+        question=f"Replace tunnel {tunnel.id} by a new one?",
+        verb=f"Replace {tunnel.id}",
+        facts=(*_tunnel_facts(tunnel), ("flows", consequences.of_recycle(tunnel))),
+        ask=tunnel.flows > 0,
         typed=_typed(tunnel.flows, tunnel.id),
     )
 
@@ -180,7 +199,7 @@ def close(context: Context) -> Answer:
         question=f"Close {what}?",
         verb="Close",
         facts=(
-            ("flows", "their next datagram opens a new flow, with a new source port at the target"),
+            ("flows", consequences.of_closed_flows(_row(context, FlowView), context.snapshot)),
             *_left_alone(context),
         ),
         typed=_typed(len(flows), "close"),
@@ -257,7 +276,7 @@ def pause_rule(context: Context) -> Answer:
         command=PauseRule(rule=rule.id),
         question=f"Pause rule {rule.id}?",
         verb="Pause",
-        facts=(*facts, ("meanwhile", "its datagrams are dropped and counted")),
+        facts=(*facts, ("meanwhile", consequences.of_pause(rule))),
         typed=_typed(rule.flows, rule.id),
     )
 
@@ -267,6 +286,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "act.probe-agent": probe_agent,
     "act.pin": pin_agent,
     "act.drain": drain_tunnel,
+    "act.recycle": recycle_tunnel,
     "act.move": move_flows,
     "act.close-flow": close,
     "act.prefer-tunnel": prefer_tunnel,
@@ -307,7 +327,7 @@ def _close_tunnel(context: Context) -> Answer:
         command=CloseTunnel(tunnel=tunnel.id),
         question=f"Close tunnel {tunnel.id} at once?",
         verb=f"Close {tunnel.id}",
-        facts=(*_tunnel_facts(tunnel), ("flows", _where_flows_go(tunnel, context.snapshot))),
+        facts=(*_tunnel_facts(tunnel), ("flows", consequences.of_close(tunnel, context.snapshot))),
         typed=_typed(tunnel.flows, tunnel.id),
     )
 
@@ -365,20 +385,6 @@ def _rule_of(context: Context) -> RuleView | None:
 def _tunnel_facts(tunnel: TunnelView) -> tuple[tuple[str, str], ...]:
     rtt = "" if tunnel.rtt_ms is None else f", {millis_text(tunnel.rtt_ms)}"
     return (("tunnel", f"{tunnel.state}{rtt}, to {tunnel.remote or '-'}"),)
-
-
-def _where_flows_go(tunnel: TunnelView, snapshot: Snapshot) -> str:
-    if not tunnel.flows:
-        return "none uses it"
-    others = [
-        each.id
-        for each in snapshot.tunnels
-        if each.rule == tunnel.rule and each.id != tunnel.id and each.state is TunnelState.UP
-    ]
-    flows = counted(tunnel.flows, "flow")
-    if not others:
-        return f"{flows}, waiting until another tunnel is up"
-    return f"{flows}, moved to {', '.join(others[:3])}{', ...' if len(others) > 3 else ''}"
 
 
 def _tunnel_line(tunnel: TunnelView) -> str:

@@ -82,6 +82,14 @@ def is_for_engine(words: Sequence[str]) -> bool:
     return any(tuple(words[: len(kind.words)]) == kind.words for kind in COMMANDS if kind is not Quit)
 
 
+def takes_time(line: str) -> bool:
+    """Whether a line is for the engine, which answers when it is done; others are done at once."""
+    try:
+        return is_for_engine(read_line(line))
+    except UsageError:
+        return False
+
+
 def read_line(line: str) -> list[str]:
     """The words of a line. Quotes belong to a filter's own grammar: it is one word. Raises UsageError."""
     if len(line) > LONGEST_LINE:

@@ -16,6 +16,7 @@ from rtun_core.flow_rows import (
     format_flow_id,
     pack_source,
     sources_of_sockaddrs,
+    tally,
 )
 from rtun_core.model import FlowState, FlowView, ServiceSnapshot
 from rtun_core.net.sockaddr import NAME_SIZE, pack_sockaddr
@@ -205,3 +206,16 @@ def test_written_sources_are_kept_but_not_for_ever(monkeypatch):
     assert rows.source_texts() is texts
     assert [rows.source_text(index) for index in range(50)] == texts
     assert len(flow_rows._texts) <= 8
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 65535)), max_size=40), st.booleans())
+def test_datagrams_are_counted_whether_rows_repeat_or_not(datagrams, distinct):
+    if distinct:
+        datagrams = list(dict(datagrams).items())
+    packets, sizes = np.arange(10), np.arange(10) * 1000
+    rows = np.array([row for row, _ in datagrams], np.intp)
+    lengths = np.array([length for _, length in datagrams], np.int64)
+    tally(packets, sizes, rows, lengths, distinct=distinct)
+    for row in range(10):
+        mine = [length for each, length in datagrams if each == row]
+        assert (packets[row], sizes[row]) == (row + len(mine), row * 1000 + sum(mine))

@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 
-from rtun_core.net.udp import HEADROOM, DatagramBatch, UdpSocket
+from rtun_core.net.udp import DatagramBatch, UdpSocket
 from rtun_core.wire.address import Address
 
 
@@ -42,12 +42,12 @@ class EchoService:
         self._socket.close()
 
     def _on_batch(self, batch: DatagramBatch) -> None:
-        whole = ~batch.truncated
-        rows = np.flatnonzero(whole)
-        if len(rows) < batch.count:
-            self.drops["oversize"] += batch.count - len(rows)
-        starts = np.full(len(rows), HEADROOM)
-        self._socket.send_rows(batch.data, rows, starts, batch.lengths[rows], batch.names[rows])
+        spans, names = batch.spans(), batch.names[: batch.count]
+        if batch.truncated is not None:
+            whole = ~batch.truncated
+            self.drops["oversize"] += int(np.count_nonzero(batch.truncated))
+            spans, names = spans.take(whole), names[whole]
+        self._socket.send_spans(spans, names)
 
     def _on_error(self, error: OSError) -> None:
         """A client that is gone, or one that cannot be reached: others are served all the same."""

@@ -16,10 +16,11 @@ that closes 2048 flows.
 from __future__ import annotations
 
 import errno
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,16 +28,11 @@ from numpy.typing import NDArray
 from rtun_core.agent.flow_columns import NO_PATH, FlowColumns, Slots
 from rtun_core.event import Event
 from rtun_core.events import FlowClosed, FlowOpened
-from rtun_core.flow_rows import format_flow_id
+from rtun_core.flow_rows import format_flow_id, tally
 from rtun_core.model import FlowId, TunnelId
-from rtun_core.net.frame_socket import SCALAR_ROWS
-from rtun_core.net.udp import DatagramBatch, UdpSocketSet
+from rtun_core.net.frame_socket import SCALAR_ROWS, Frames, Ints, Rows
+from rtun_core.net.udp import DatagramBatch, Spans, UdpSocketSet
 from rtun_core.wire.address import Address
-
-Bytes = NDArray[np.uint8]
-Words = NDArray[np.uint64]
-Ints = NDArray[np.int64]
-Rows = NDArray[np.intp]
 
 MAX_CLOSES: Final = 2048
 """Flows that one tick closes at most; a close costs some 10 us, most of it in the kernel."""
@@ -45,19 +41,6 @@ RUN: Final = 4
 """From so many datagrams of one flow in a batch on they are sent together, fewer by a call each."""
 
 _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
-
-
-class Spans(NamedTuple):
-    """Payloads in a batch: number k is `data[rows[k], starts[k] : starts[k] + lengths[k]]`."""
-
-    data: Bytes
-    rows: Rows
-    starts: Ints
-    lengths: Ints
-
-    def take(self, which: Rows | NDArray[np.bool_]) -> Spans:
-        """Some of them, by position or by mark."""
-        return Spans(self.data, self.rows[which], self.starts[which], self.lengths[which])
 
 
 class ReturnPath(Protocol):
@@ -74,8 +57,8 @@ class ReturnPath(Protocol):
     def max_payload(self) -> int:
         """The largest payload it carries, in bytes."""
 
-    def downlink(self, data: Bytes, rows: Rows, flows: Words, lengths: Ints) -> None:
-        """Carry `lengths[k]` bytes of `data[rows[k]]`, from column HEADROOM on, as flow `flows[k]`."""
+    def downlink(self, frames: Frames) -> None:
+        """Carry payloads that have room for a header before them."""
 
     def downlink_one(self, flow: int, payload: bytes) -> None:
         """Carry one datagram."""
@@ -153,23 +136,25 @@ class ExitFlows:
         at.scope.tunnels -= 1
         self._forget_if_unused(at.scope)
 
-    def uplink(
-        self, at: Attachment, data: Bytes, rows: Rows, flows: Words, starts: Ints, lengths: Ints
-    ) -> None:
-        """Send `data[rows[k], starts[k] : starts[k] + lengths[k]]` to the target, as flow `flows[k]`."""
+    def uplink(self, at: Attachment, frames: Frames) -> None:
+        """Send each payload to the target, as its flow."""
         now = self._clock()
-        spans = Spans(data, rows, starts, lengths)
-        slots = self._slots(at, flows, now)
-        if int(slots.min()) < 0:
-            spans, slots = spans.take(slots >= 0), slots[slots >= 0]
-        if not len(slots):
+        spans, slots = self._slots(at, frames, now)
+        if not slots:
             return
-        self.columns.last[slots] = now
-        runs, singles = _split_runs(slots)
-        for run in runs:
-            self._uplink_run(int(slots[run[0]]), spans.take(run))
-        if len(singles):
-            self._uplink_singles(slots[singles], spans.take(singles))
+        rows = np.array(slots, np.intp)
+        elsewhere = self.columns.path[rows] != at.path
+        if np.count_nonzero(elsewhere):
+            for slot in set(rows[elsewhere].tolist()):
+                self._rebind(slot, at.path)
+        self.columns.last[rows] = now
+        flows = len(set(slots))
+        if flows * RUN > len(slots):
+            self._uplink_singles(rows, spans, distinct=flows == len(slots))
+        elif flows == 1:
+            self._uplink_run(slots[0], spans)
+        else:
+            self._uplink_mixed(rows, spans)
 
     def uplink_one(self, at: Attachment, flow: int, payload: bytes, now: float) -> None:
         """Send one datagram to the target, as flow `flow`."""
@@ -186,36 +171,44 @@ class ExitFlows:
     def _uplink_run(self, slot: int, spans: Spans) -> None:
         """Send many datagrams of one flow."""
         columns = self.columns
-        sent = self._sockets.send_rows(int(columns.handle[slot]), *spans)
+        sent = self._sockets.send_spans(int(columns.handle[slot]), spans)
         columns.up_packets[slot] += sent
-        columns.up_bytes[slot] += int(spans.lengths.sum()) * sent // len(spans.rows)
+        columns.up_bytes[slot] += int(np.add.reduce(spans.lengths)) * sent // len(spans.starts)
 
-    def _uplink_singles(self, slots: Slots, spans: Spans) -> None:
+    def _uplink_singles(self, slots: Slots, spans: Spans, *, distinct: bool) -> None:
         """Send datagrams of many flows, few of each."""
         columns = self.columns
-        failed = self._sockets.send_each(columns.handle[slots].tolist(), *spans)
+        failed = self._sockets.send_each(columns.handle[slots].tolist(), spans)
         lengths = spans.lengths
         if failed:
             sent = np.ones(len(slots), np.bool_)
             sent[failed] = False
             slots, lengths = slots[sent], lengths[sent]
-        np.add.at(columns.up_packets, slots, 1)
-        np.add.at(columns.up_bytes, slots, lengths)
+        tally(columns.up_packets, columns.up_bytes, slots, lengths, distinct=distinct)
 
-    def _slots(self, at: Attachment, flows: Words, now: float) -> Slots:
-        """The slot of each flow id, opened if need be and bound to the tunnel; -1 where there is none."""
-        get = at.scope.slots.get
-        numbers = flows.tolist()
-        slots = np.array([get(number, -1) for number in numbers], np.intp)
-        for index in np.flatnonzero(slots < 0).tolist():
-            slot = self._slot(at, numbers[index], now)
+    def _uplink_mixed(self, slots: Slots, spans: Spans) -> None:
+        """Send datagrams of few flows, many of some."""
+        order = np.argsort(slots, kind="stable")
+        ordered = slots[order]
+        edges = [0, *(np.flatnonzero(ordered[1:] != ordered[:-1]) + 1).tolist(), len(slots)]
+        for first, last in itertools.pairwise(edges):
+            self._uplink_run(int(ordered[first]), spans.take(order[first:last]))
+
+    def _slots(self, at: Attachment, frames: Frames, now: float) -> tuple[Spans, list[int]]:
+        """The payloads that have a flow, opened if need be, and its slot."""
+        numbers = frames.flows.tolist()
+        found = list(map(at.scope.slots.get, numbers))
+        if None not in found:
+            return frames.spans, cast("list[int]", found)
+        slots, places = list[int](), list[int]()
+        for place, number in enumerate(numbers):
+            slot = self._slot(at, number, now)
             if isinstance(slot, str):
                 self.drops[slot] += 1
             else:
-                slots[index] = slot
-        for slot in set(slots[self.columns.path[slots] != at.path].tolist()) - {-1}:
-            self._rebind(slot, at.path)
-        return slots
+                slots.append(slot)
+                places.append(place)
+        return frames.spans.take(np.array(places, np.intp)), slots
 
     def tick(self) -> None:
         """Once a second: rates, and the end of flows that were idle for longer than their time-out."""
@@ -321,7 +314,11 @@ class ExitFlows:
             return
         every = np.array(slots, np.intp)
         for path, rows in _by_path(self.columns.path[every]):
-            self._downlink(batch, path, rows, every[rows])
+            frames = Frames(batch.data, batch.starts, batch.lengths, self.columns.flow[every])
+            if rows is None:
+                self._downlink(path, every, frames)
+            else:
+                self._downlink(path, every[rows], frames.take(rows))
 
     def _downlink_one(self, batch: DatagramBatch, row: int, slot: int) -> None:
         path, length = int(self.columns.path[slot]), int(batch.lengths[row])
@@ -338,26 +335,22 @@ class ExitFlows:
         columns.down_bytes[slot] += length
         tunnel.downlink_one(int(columns.flow[slot]), batch.payload(row))
 
-    def _downlink(self, batch: DatagramBatch, path: int, rows: Rows, slots: Slots) -> None:
-        if len(rows) <= SCALAR_ROWS:
-            for row, slot in zip(rows.tolist(), slots.tolist(), strict=True):
-                self._downlink_one(batch, row, slot)
-            return
+    def _downlink(self, path: int, slots: Slots, frames: Frames) -> None:
         if path == NO_PATH:
-            self.drops["no tunnel"] += len(rows)
+            self.drops["no tunnel"] += len(slots)
             return
         tunnel = self._tunnel(path)
-        lengths = batch.lengths[rows]
-        fits = (lengths > 0) & (lengths <= tunnel.max_payload)
-        if not fits.all():
-            self._count_unfit(tunnel, lengths)
-            rows, slots, lengths = rows[fits], slots[fits], lengths[fits]
-        if not len(rows):
-            return
+        fits = (frames.lengths > 0) & (frames.lengths <= tunnel.max_payload)
+        if np.count_nonzero(fits) < len(slots):
+            self._count_unfit(tunnel, frames.lengths)
+            slots, frames = slots[fits], frames.take(fits)
+            if not len(slots):
+                return
         self.columns.last[slots] = self._clock()
-        np.add.at(self.columns.down_packets, slots, 1)
-        np.add.at(self.columns.down_bytes, slots, lengths)
-        tunnel.downlink(batch.data, rows, self.columns.flow[slots], lengths)
+        distinct = len(set(slots.tolist())) == len(slots)
+        columns = self.columns
+        tally(columns.down_packets, columns.down_bytes, slots, frames.lengths, distinct=distinct)
+        tunnel.downlink(frames)
 
     def _count_unfit(self, tunnel: ReturnPath, lengths: Ints) -> None:
         if oversize := int(np.count_nonzero(lengths > tunnel.max_payload)):
@@ -377,26 +370,11 @@ class ExitFlows:
         self._close(np.array([self._slot_of[handle]], np.intp), f"target: {error.strerror or error}")
 
 
-def _split_runs(slots: Slots) -> tuple[list[Rows], Rows]:
-    """Positions of the flows that have RUN datagrams or more, one vector each, and the other positions."""
-    if bool((slots == slots[0]).all()):
-        return [np.arange(len(slots))], np.zeros(0, np.intp)
-    order = np.argsort(slots, kind="stable")
-    ordered = slots[order]
-    edges = np.concatenate(([0], np.flatnonzero(ordered[1:] != ordered[:-1]) + 1, [len(slots)]))
-    sizes = np.diff(edges)
-    if int(sizes.max()) < RUN:
-        return [], np.arange(len(slots))
-    long = np.flatnonzero(sizes >= RUN).tolist()
-    runs = [order[edges[index] : edges[index + 1]] for index in long]
-    return runs, order[np.repeat(sizes < RUN, sizes)]
-
-
-def _by_path(paths: NDArray[np.int32]) -> Iterator[tuple[int, Rows]]:
-    """The rows of each path."""
-    first = int(paths[0])
-    if len(paths) == 1 or bool((paths == first).all()):
-        yield first, np.arange(len(paths))
+def _by_path(paths: NDArray[np.int32]) -> Iterator[tuple[int, Rows | None]]:
+    """Each path and its rows, None when all of them are of one."""
+    every = set(paths.tolist())
+    if len(every) == 1:
+        yield every.pop(), None
         return
-    for path in np.unique(paths).tolist():
+    for path in sorted(every):
         yield path, np.flatnonzero(paths == path)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from rtun_core.agent.codec_terms import CodecTerms
 from rtun_core.agent.exit_flows import Attachment, ExitFlows
 from rtun_core.model import Traffic, TunnelId
-from rtun_core.net.frame_socket import Bytes, FramePath, Frames, FrameSocket, Ints, Rows, Words
+from rtun_core.net.frame_socket import FramePath, Frames, FrameSocket
 from rtun_core.wire.address import Address
 from rtun_core.wire.relay_report import Ping, Pong
 
@@ -111,9 +111,9 @@ class ExitTunnel:
         """Drops and faults by reason."""
         return self.frames.counters()
 
-    def downlink(self, data: Bytes, rows: Rows, flows: Words, lengths: Ints) -> None:
-        """Carry `lengths[k]` bytes of `data[rows[k]]`, from column HEADROOM on, as flow `flows[k]`."""
-        self.frames.send(data, rows, flows, lengths)
+    def downlink(self, frames: Frames) -> None:
+        """Carry payloads that have room for a header before them."""
+        self.frames.send(frames)
 
     def downlink_one(self, flow: int, payload: bytes) -> None:
         """Carry one datagram as flow `flow`."""
@@ -125,7 +125,7 @@ class ExitTunnel:
 
     def on_frames(self, frames: Frames) -> None:
         """Data of the relay."""
-        self._flows.uplink(self._at, frames.data, frames.rows, frames.flows, frames.starts, frames.lengths)
+        self._flows.uplink(self._at, frames)
 
     def on_report(self, report: Ping | Pong) -> None:
         """Answer a ping; we send none, so a pong is not for us."""

@@ -35,6 +35,7 @@ class ConsoleOptions:
     on_hangup: OnHangup | None = None
     ends_engine: bool = True  # whether quitting ends what is looked at
     reopen: Callable[[], object] | None = None  # what SIGHUP means as long as the terminal is there
+    shown: Callable[[], object] | None = None  # to be called when the first frame is on the terminal
 
 
 class EndKind(enum.Enum):

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,6 +16,13 @@ from rtun_core.cli.outputs import AUTO, OutputOptions, output_options
 from rtun_core.cli.run import run_engine
 from rtun_core.errors import UsageError
 from rtun_core.events import DemoSummary
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rtun_core.bus import EventBus
+    from rtun_core.cli.demo_stage import DemoStage
+    from rtun_core.engine.service import Service
 
 SECONDS = 10.0  # of traffic, without the console
 DAY = 86400.0
@@ -116,31 +124,42 @@ def _is_for_eyes(outputs: OutputOptions) -> bool:
 def _play(
     seconds: float, seed: int, clients: int, rate: float, outputs: OutputOptions, console: ConsoleOptions
 ) -> int:
-    from rtun_core.cli.demo_stage import DemoPlan, DemoStage
+    stages: list[DemoStage] = []
 
-    plan = DemoPlan(
-        seconds=seconds or DAY,
-        seed=seed,
-        clients=clients,
-        rate=rate,
-        rotate=max(2.0, seconds / 3) if seconds else ROTATE,
-        switch_after=seconds * 0.4 if seconds else None,
-    )
-    stage = DemoStage(plan)
+    def services(bus: EventBus) -> Sequence[Service]:
+        # Half a second's imports: behind the first frame, where there is a console.
+        from rtun_core.cli.demo_stage import DemoPlan, DemoStage
+
+        plan = DemoPlan(
+            seconds=seconds or DAY,
+            seed=seed,
+            clients=clients,
+            rate=rate,
+            rotate=max(2.0, seconds / 3) if seconds else ROTATE,
+            switch_after=seconds * 0.4 if seconds else None,
+        )
+        stages.append(DemoStage(plan))
+        return stages[0].on(bus)
+
     try:
-        return run_engine(stage.on, outputs, console)
+        return run_engine(services, outputs, console)
     finally:
-        if stage.summary is not None and not outputs.json:
-            click.echo(summary_text(stage.summary))
+        for stage in stages:
+            if stage.summary is not None and not outputs.json:
+                click.echo(summary_text(stage.summary))
 
 
 def _simulate(
     seconds: float | None, seed: int, flows: int, outputs: OutputOptions, console: ConsoleOptions
 ) -> int:
-    from rtun_core.engine.simulated import SimulatedService, SimulatedWorld
 
-    world = SimulatedWorld(seed=seed, flows=flows, start=time.time())
-    return run_engine(lambda bus: [SimulatedService(world, bus, seconds=seconds)], outputs, console)
+    def services(bus: EventBus) -> Sequence[Service]:
+        from rtun_core.engine.simulated import SimulatedService, SimulatedWorld
+
+        world = SimulatedWorld(seed=seed, flows=flows, start=time.time())
+        return [SimulatedService(world, bus, seconds=seconds)]
+
+    return run_engine(services, outputs, console)
 
 
 def summary_text(summary: DemoSummary) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from rtun_core import __version__
+from rtun_core.cli.garbage import starting
 from rtun_core.errors import RtunError
 
 INTERRUPTED = 130
@@ -64,6 +65,7 @@ def rtun() -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status; errors become one sentence on stderr."""
+    starting()
     return rendered(lambda: rtun.main(args=argv, prog_name="rtun", standalone_mode=False))
 
 

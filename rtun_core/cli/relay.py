@@ -24,6 +24,10 @@ from rtun_core.cli.run import run_engine
 from rtun_core.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rtun_core.bus import EventBus
+    from rtun_core.engine.service import Service
     from rtun_core.net.ice import IceConfig
     from rtun_core.wire.relay_rule import RelayRule
 
@@ -225,7 +229,6 @@ def relay(
         )
     endpoint = access.endpoint(url)
     from rtun_core.relay.config import RelayConfig
-    from rtun_core.relay.service import RelayService
     from rtun_core.wire.relay_frame import CodecKind
 
     config = RelayConfig(
@@ -243,4 +246,11 @@ def relay(
         max_flows=max_flows,
         wait_agent=wait_agent,
     )
-    return run_engine(lambda bus: [RelayService(config, bus)], outputs, console)
+
+    def services(bus: EventBus) -> Sequence[Service]:
+        # Half a second's imports: behind the first frame, where there is a console.
+        from rtun_core.relay.service import RelayService
+
+        return [RelayService(config, bus)]
+
+    return run_engine(services, outputs, console)

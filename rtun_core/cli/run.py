@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from rtun_core.cli.console import Console, ConsoleEnd, ConsoleOptions, EndKind, find_console
+from rtun_core.cli.garbage import settled
 from rtun_core.cli.outputs import OutputOptions, build_log, build_running
 from rtun_core.errors import UsageError
 
@@ -54,6 +55,7 @@ class EngineRun:
     def __init__(self, services_factory: ServicesFactory, options: OutputOptions) -> None:
         self._services_factory = services_factory
         self.options = options
+        self.has_console = False
         self.log: LogWriter | None = None
 
     async def alone(self) -> int:
@@ -67,6 +69,11 @@ class EngineRun:
         engine, log = self._build()
         made(engine)
         return await self._live(engine, log)
+
+    def reopen(self) -> None:
+        """Open the log file anew, under whatever name it has now."""
+        assert self.log is not None, "the engine is built"
+        self.log.reopen()
 
     def _build(self) -> tuple[Engine, LogWriter]:
         from rtun_core.bus import EventBus
@@ -85,6 +92,8 @@ class EngineRun:
             # Readers of the bus end by themselves before their connections are closed.
             stack.callback(engine.bus.close)
             await engine.start()
+            if not self.has_console:  # else once that has seen a first picture
+                settled()
             try:
                 await engine.run_until_stopped()
             finally:
@@ -99,16 +108,14 @@ def _run_with_console(run: EngineRun, options: ConsoleOptions) -> int:
         raise UsageError("--json: not together with --tui; accepted: --log-file PATH --log-format json")
     console = find_console()
     console.check()
-    run.options = replace(run.options, quiet=True)
+    run.options, run.has_console = replace(run.options, quiet=True), True
     thread = EngineThread(run.beside, _loop_factory())
-    thread.start()
-    assert run.log is not None, "the engine was built before it was started"
-    reopen = partial(thread.call, run.log.reopen) if run.log.has_file else None
+    reopen = partial(thread.call, run.reopen) if run.options.log_file is not None else None
     stays = _survives_hangup(run, options)
     # The console's own handlers lie over these and give way to them: no signal ever finds a default action.
     with _plain_signals(_handlers_beside(thread, reopen, stays)):
         try:
-            end = _show(console, thread, replace(options, reopen=reopen))
+            end = _show(console, thread, replace(options, reopen=reopen, shown=thread.start))
         except BaseException:
             thread.hurry(1)
             thread.wait()
@@ -119,7 +126,10 @@ def _run_with_console(run: EngineRun, options: ConsoleOptions) -> int:
 
 
 def _show(console: Console, thread: EngineThread, options: ConsoleOptions) -> ConsoleEnd:
-    """Show the console and tell the engine's log how that went."""
+    """Show the console and tell the engine's log how that went.
+
+    The engine starts behind the first frame: what it imports for its services is half a second's work.
+    """
     from rtun_core.engine.live_source import LiveSource
     from rtun_core.engine.log_lines import LibraryFailure
     from rtun_core.events import ConsoleAttached, ConsoleDetached
@@ -131,6 +141,7 @@ def _show(console: Console, thread: EngineThread, options: ConsoleOptions) -> Co
         end = console.show(LiveSource(thread), options)
     finally:
         sys.setswitchinterval(before)
+    thread.start()  # of a console that closed before it was seen, too
     _let_go_of_terminal()
     if end.detail:
         thread.emit(LibraryFailure(topic="console", message=end.detail.rstrip()))

@@ -23,12 +23,17 @@ from rtun_core.cli.ws_values import (
 )
 from rtun_core.errors import UsageError
 from rtun_core.event import Level
+from rtun_core.net.allocator import keep_freed_memory
 
 EVERYWHERE = "0.0.0.0"
 MAX_SECONDS = 31_536_000  # a year
 MAX_SESSIONS = 65536
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rtun_core.bus import EventBus
+    from rtun_core.engine.service import Service
     from rtun_core.rtunnel.config import ConnectConfig, ServeConfig
 
 
@@ -326,13 +331,23 @@ def told(outputs: OutputOptions, *, debug: bool) -> OutputOptions:
 
 def run_serve(config: ServeConfig, outputs: OutputOptions, console: ConsoleOptions) -> int:
     """Run the server until it is told to stop."""
-    from rtun_core.rtunnel.serve import ServeService
 
-    return run_engine(lambda bus: [ServeService(config, bus)], outputs, console)
+    def services(bus: EventBus) -> Sequence[Service]:
+        from rtun_core.rtunnel.serve import ServeService
+
+        return [ServeService(config, bus)]
+
+    keep_freed_memory()
+    return run_engine(services, outputs, console)
 
 
 def run_connect(config: ConnectConfig, outputs: OutputOptions, console: ConsoleOptions) -> int:
     """Run the client until it is told to stop."""
-    from rtun_core.rtunnel.connect import ConnectService
 
-    return run_engine(lambda bus: [ConnectService(config, bus)], outputs, console)
+    def services(bus: EventBus) -> Sequence[Service]:
+        from rtun_core.rtunnel.connect import ConnectService
+
+        return [ConnectService(config, bus)]
+
+    keep_freed_memory()
+    return run_engine(services, outputs, console)

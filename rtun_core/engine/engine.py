@@ -85,6 +85,11 @@ class Engine:
         return tuple(service.name for service in self._services)
 
     @property
+    def is_up(self) -> bool:
+        """Whether every service has started."""
+        return len(self._running) == len(self._services)
+
+    @property
     def stopping(self) -> bool:
         """Whether an end was asked for."""
         return self._stop.is_set()

@@ -25,7 +25,10 @@ Body = Callable[[Callable[[Engine], None]], Awaitable[int]]
 
 
 class EngineThread:
-    """Runs `body`, which builds an engine, announces it by its argument, and returns the exit status."""
+    """Runs `body`, which builds an engine, announces it by its argument, and returns the exit status.
+
+    What is asked for before there is an engine is done as soon as there is one.
+    """
 
     def __init__(self, body: Body, loop_factory: LoopFactory) -> None:
         self._body = body
@@ -34,30 +37,40 @@ class EngineThread:
         self._events: Subscription | None = None
         self._engine: concurrent.futures.Future[Engine] = concurrent.futures.Future()
         self.done: concurrent.futures.Future[int] = concurrent.futures.Future()
+        self._stop_asked = False
         self._thread = threading.Thread(target=self._run, name="engine")
 
-    def start(self) -> Engine:
-        """Start the thread and wait until there is an engine, not until its services run.
+    def start(self) -> None:
+        """Start the thread and wait for nothing. Calling it again does nothing."""
+        if self._thread.ident is None:
+            self._thread.start()
 
-        Raises what `body` raised when it ended before that.
-        """
-        self._thread.start()
+    @property
+    def made(self) -> Engine | None:
+        """The engine, None before there is one. Its methods belong to its own loop: `call`, `execute`."""
+        if not self._engine.done() or self._engine.exception() is not None:
+            return None
         return self._engine.result()
 
     @property
     def engine(self) -> Engine:
-        """The engine. Its methods belong to its own loop: see `call` and `execute`."""
+        """The engine, once there is one. Raises what `body` raised when it ended before that."""
         return self._engine.result()
 
     @property
-    def events(self) -> Subscription:
+    def events(self) -> Subscription | None:
         """What the engine emits, from its first event on; may be drained from any one thread."""
-        assert self._events is not None, "started before read"
         return self._events
 
     def call(self, function: Callable[..., object], *args: Any) -> bool:
         """Have a function called on the engine's loop; False when that loop has ended."""
-        if self._loop is None:
+        if self._engine.done():
+            return self._call(function, *args)
+        self._engine.add_done_callback(lambda _: self._call(function, *args))
+        return True
+
+    def _call(self, function: Callable[..., object], *args: Any) -> bool:
+        if self._loop is None or self.made is None:
             return False
         try:
             self._loop.call_soon_threadsafe(function, *args)
@@ -66,10 +79,10 @@ class EngineThread:
         return True
 
     def execute(self, command: Command, who: str) -> concurrent.futures.Future[CommandResult] | None:
-        """Have a command carried out by the engine; None when its loop has ended."""
-        if self._loop is None or self.done.done():
+        """Have a command carried out by the engine; None when its loop has ended, or not begun."""
+        if self._loop is None or self.done.done() or self.made is None:
             return None
-        work = self.engine.execute(command, who)
+        work = self.made.execute(command, who)
         try:
             return asyncio.run_coroutine_threadsafe(work, self._loop)
         except RuntimeError:
@@ -78,24 +91,26 @@ class EngineThread:
 
     def emit(self, event: Event) -> None:
         """Put an event into the log of the engine."""
-        self.call(self.engine.bus.emit, event)
+        self.call(lambda: self.engine.bus.emit(event))
 
     @property
     def stopping(self) -> bool:
         """Whether an end was asked for."""
-        return self.engine.stopping
+        return self._stop_asked or (self.made is not None and self.made.stopping)
 
     def request_stop(self, reason: str, status: int = 0) -> None:
         """Ask the engine for an orderly end."""
-        self.call(self.engine.request_stop, reason, status)
+        self._stop_asked = True
+        self.call(lambda: self.engine.request_stop(reason, status))
 
     def hurry(self, status: int) -> None:
         """Ask the engine for an end without draining."""
-        self.call(self.engine.hurry, status)
+        self.call(lambda: self.engine.hurry(status))
 
     def wait(self) -> None:
-        """Wait for the end of the thread."""
-        self._thread.join()
+        """Wait for the end of the thread, if it was started."""
+        if self._thread.ident is not None:
+            self._thread.join()
 
     def result(self) -> int:
         """Wait for the end of the thread and return the exit status. Raises what ended the engine."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Final
 
 import msgspec
 
@@ -19,9 +22,12 @@ from rtun_core.view.columns import TableId
 from rtun_core.view.page import Page, ViewSpec
 from rtun_core.view.project import project, select_keys
 
+_LOOK_AGAIN: Final = 0.02  # seconds
+_LOOKS: Final = 15  # until the first picture is given even if not all services have started
+
 
 class LiveSource:
-    """Looks at an engine on another thread.
+    """Looks at an engine on another thread, which may still be on its way.
 
     A look asks for the next snapshot: while nobody looks, none is taken.
     """
@@ -29,16 +35,17 @@ class LiveSource:
     def __init__(self, thread: EngineThread, *, who: str = "console") -> None:
         self._thread = thread
         self._who = who
-        self._engine = thread.engine
         self._since = time.time()
         self._snapshot: Snapshot | None = None
         self._asked = False
         self._held: Snapshot | None = None
+        self._waiting: Callable[[], None] = _nothing  # to be called when the first snapshot is there
+        self._console: tuple[asyncio.AbstractEventLoop, contextvars.Context] | None = None
 
     @property
     def title(self) -> str:
-        """The services of the engine."""
-        return " ".join(self._engine.names)
+        """The services of the engine; empty before there is one."""
+        return "" if self._thread.made is None else " ".join(self._thread.made.names)
 
     @property
     def status(self) -> SourceStatus:
@@ -48,10 +55,13 @@ class LiveSource:
     @property
     def refusal(self) -> str:
         """The engine takes commands as long as it runs."""
-        return "the engine has ended" if self._thread.done.done() else ""
+        if self._thread.done.done():
+            return "the engine has ended"
+        return "the engine is still starting" if self._thread.made is None else ""
 
     async def start(self) -> None:
-        """The engine runs already."""
+        """The engine begins by itself."""
+        self._console = asyncio.get_running_loop(), contextvars.copy_context()
 
     def look(self, specs: Sequence[ViewSpec]) -> Picture | None:
         """Project the newest snapshot, or the held one, and have the next one taken."""
@@ -65,7 +75,7 @@ class LiveSource:
         return Picture(
             snapshot=msgspec.structs.replace(snapshot, flows=()),
             pages=pages,
-            history=self._engine.history,
+            history=self._thread.engine.history,
             cost=cost,
         )
 
@@ -89,32 +99,34 @@ class LiveSource:
 
     def events(self) -> list[Stamped]:
         """Drain the queue that the engine fills."""
-        return self._thread.events.drain()
+        return [] if self._thread.events is None else self._thread.events.drain()
 
     async def execute(self, command: Command) -> CommandResult:
         """Hand the command to the engine's loop and wait on ours."""
         future = self._thread.execute(command, self._who)
         if future is None:
-            raise CommandRefused("the engine has ended")
+            raise CommandRefused(self.refusal or "the engine has ended")
         return await asyncio.wrap_future(future)
 
     def note_frames_dropped(self, total: int) -> None:
         """Tell the engine, which serves the metrics, how many frames the terminal did not take."""
-        self._thread.call(setattr, self._engine, "console_frames_dropped", total)
+        self._thread.call(lambda: setattr(self._thread.engine, "console_frames_dropped", total))
 
     def note(self, text: str) -> None:
         """Put what a library printed into the log of the engine. From any thread."""
         self._thread.emit(Notice(topic="output", message=f"output: {text}"))
 
     def watch(self, call: Callable[[], None]) -> None:
-        """A look is answered at once: nothing is waited for."""
+        """Only the first picture is waited for; after it, a look is answered at once."""
+        self._waiting = call
 
     def pace(self, seconds: float) -> None:
         """A picture is made when it is looked at."""
 
     async def close(self) -> None:
         """Stop receiving events."""
-        self._thread.call(self._thread.events.close)
+        self._console = None
+        self._thread.call(lambda: None if self._thread.events is None else self._thread.events.close())
 
     def _ask(self) -> None:
         if self._asked:
@@ -123,9 +135,24 @@ class LiveSource:
         if not self._thread.call(self._publish):
             self._asked = False
 
-    def _publish(self) -> None:
-        """On the engine's loop: one reference is swapped in, which is all that the threads share."""
+    def _publish(self, looks: int = _LOOKS) -> None:
+        """On the engine's loop: one reference is swapped in, which is all that the threads share.
+
+        A picture without the services says nothing, so the first one gives them some time to start.
+        """
+        engine, first = self._thread.engine, self._snapshot is None
+        if first and looks and not engine.is_up:
+            asyncio.get_running_loop().call_later(_LOOK_AGAIN, self._publish, looks - 1)
+            return
         try:
-            self._snapshot = self._engine.snapshot(fresh=True)
+            self._snapshot = engine.snapshot(fresh=True)
         finally:
             self._asked = False
+        if first and self._console is not None:
+            loop, context = self._console
+            with suppress(RuntimeError):  # the console has gone
+                loop.call_soon_threadsafe(self._waiting, context=context)
+
+
+def _nothing() -> None:
+    """Where nobody waits."""

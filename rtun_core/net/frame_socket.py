@@ -14,16 +14,16 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rtun_core.errors import RemoteProtocolError
-from rtun_core.net.udp import HEADROOM, DatagramBatch, UdpSocket
+from rtun_core.net.udp import DatagramBatch, Spans, UdpSocket
 from rtun_core.wire.address import Address
 from rtun_core.wire.frame_policy import FramePolicy, FrameTerms
-from rtun_core.wire.relay_batch import ERROR_REASONS, OK, BatchCodec, Decoded
+from rtun_core.wire.relay_batch import ERROR_REASONS, OK, BatchCodec
 from rtun_core.wire.relay_frame import MAX_DATAGRAM, CodecKind, Frame, RelayCodec, make_codec
 from rtun_core.wire.relay_report import Ping, Pong, decode_report, encode_report
 from rtun_core.wire.stun import COOKIE, is_stun
@@ -34,7 +34,7 @@ Ints = NDArray[np.int64]
 Rows = NDArray[np.intp]
 Marks = NDArray[np.bool_]
 
-SCALAR_ROWS: Final = 10
+SCALAR_ROWS: Final = 6
 """Up to this many datagrams are handled one by one. Us of CPU for 1, 4, 8, 12 and 64 datagrams of 1200 bytes
 from frame to target, sends included: one by one 14, 50, 99, 148, 758; as a batch 52, 100, 127, 137, 234."""
 
@@ -58,21 +58,24 @@ class FramePath(Protocol):
 
 
 class Frames(NamedTuple):
-    """Data frames of one batch: rows of `data`, with flow id, payload column and payload length of each.
+    """Payloads of data frames in a flat buffer, as `Spans`, and the flow id of each.
 
     The buffer is reused when the callback has returned.
     """
 
     data: Bytes
-    rows: Rows
-    flows: Words
     starts: Ints
     lengths: Ints
+    flows: Words
 
     def take(self, which: Rows | Marks) -> Frames:
         """Some of them, by position or by mark."""
-        rows, starts, lengths = self.rows[which], self.starts[which], self.lengths[which]
-        return Frames(self.data, rows, self.flows[which], starts, lengths)
+        return Frames(self.data, self.starts[which], self.lengths[which], self.flows[which])
+
+    @property
+    def spans(self) -> Spans:
+        """The payloads alone."""
+        return Spans(self.data, self.starts, self.lengths)
 
 
 class FrameOwner(Protocol):
@@ -142,6 +145,7 @@ class FrameSocket:
 
     def start(self) -> None:
         """Read from now on; what came while the path was being set up goes first, through the same door."""
+        self._socket.take_segments()
         self._socket.start(self._on_batch, self._on_error)
         for datagram in self._path.early:
             self._take_one(datagram)
@@ -177,23 +181,23 @@ class FrameSocket:
         drops["kernel"] += stats.kernel_drops
         return +drops, +self.faults
 
-    def send(self, data: Bytes, rows: Rows, flows: Words, lengths: Ints) -> int:
-        """Frame and send `lengths[k]` bytes of `data[rows[k]]`, from column HEADROOM on, as flow `flows[k]`.
+    def send(self, frames: Frames) -> int:
+        """Frame and send payloads in place.
 
-        The columns before HEADROOM are overwritten. Returns how many were sent or wait for the kernel; the
-        others are counted.
+        The header overwrites what stands before each of them. Returns how many were sent or wait for the
+        kernel; the others are counted.
         """
-        codec = self._batch_codec
+        codec, count = self._batch_codec, len(frames.starts)
         if codec is None:
-            self.drop("codec", len(rows))
+            self.drop("codec", count)
             return 0
-        nonces = np.frombuffer(random.randbytes(len(rows)), np.uint8)
-        codec.encode_headers(data, HEADROOM, rows, flows, lengths, nonces)
-        starts = np.full(len(rows), HEADROOM - codec.header_size)
-        sent = self._socket.send_rows(data, rows, starts, lengths + codec.header_size)
-        self.tx_frames += len(rows)
+        nonces = np.frombuffer(random.randbytes(count), np.uint8)
+        codec.encode_headers(frames.data, frames.starts, frames.flows, frames.lengths, nonces)
+        size = codec.header_size
+        sent = self._socket.send_spans(Spans(frames.data, frames.starts - size, frames.lengths + size))
+        self.tx_frames += count
         self.sent_packets += sent
-        self.sent_bytes += int(lengths.sum()) * sent // len(rows)
+        self.sent_bytes += int(np.add.reduce(frames.lengths)) * sent // count
         return sent
 
     def send_one(self, flow: int, payload: bytes) -> bool:
@@ -226,13 +230,14 @@ class FrameSocket:
             for row in range(batch.count):
                 self._take_one(batch.payload(row))
             return
-        decoded = codec.decode_headers(batch.data, HEADROOM, batch.lengths, batch.count)
-        good = decoded.errors == OK
-        valid = int(good.sum())
-        if valid < batch.count:
-            self._reject(batch, decoded)
+        decoded = codec.decode_headers(batch.data, batch.starts, batch.lengths)
+        frames, valid = Frames(batch.data, decoded.starts, decoded.lengths, decoded.flows), batch.count
+        if decoded.errors is not None:
+            good = decoded.errors == OK
+            frames, valid = frames.take(good), int(np.count_nonzero(good))
+            self._reject(batch, decoded.errors)
         if valid:
-            self._receive(batch, decoded, good, valid)
+            self._receive(frames, valid)
 
     def _take_one(self, datagram: bytes) -> None:
         """A datagram alone; the first one that is a frame settles the form."""
@@ -270,14 +275,14 @@ class FrameSocket:
             self.received_bytes += size
             self._owner.on_frame(frame.flow, frame.payload)
 
-    def _reject(self, batch: DatagramBatch, decoded: Decoded) -> None:
+    def _reject(self, batch: DatagramBatch, errors: Bytes) -> None:
         """Answer what is STUN, count what is nothing. With a tag, nothing that is STUN is a frame as well."""
-        for row in np.flatnonzero(decoded.errors != OK).tolist():
-            datagram = batch.payload(row)
+        for index in np.flatnonzero(errors != OK).tolist():
+            datagram = batch.payload(index)
             if is_stun(datagram):
                 self._answer_stun(datagram)
             else:
-                self.drop(f"decode {ERROR_REASONS[decoded.errors[row]]}")
+                self.drop(f"decode {ERROR_REASONS[errors[index]]}")
 
     def _answer_stun(self, datagram: bytes) -> None:
         answer = self._path.responder(datagram, self.remote)
@@ -286,34 +291,30 @@ class FrameSocket:
         else:
             self._socket.send(answer)
 
-    def _receive(self, batch: DatagramBatch, decoded: Decoded, good: Marks, valid: int) -> None:
+    def _receive(self, frames: Frames, valid: int) -> None:
         self.rx_frames += valid
         self._policy.received(self._clock())
-        control = good & (decoded.flows == 0)
-        if control.any():
-            good = self._take_control(batch, decoded, good, control)
-        oversize = good & (decoded.payload_len > self.max_payload)
-        if oversize.any():
+        if np.count_nonzero(frames.flows) < valid:
+            frames = self._take_control(frames)
+        oversize = frames.lengths > self.max_payload
+        if np.count_nonzero(oversize):
             self.drop("oversize", int(np.count_nonzero(oversize)))
-            good &= ~oversize
-        rows = np.flatnonzero(good)
-        if not len(rows) or self.closed:
+            frames = frames.take(~oversize)
+        count = len(frames.starts)
+        if not count or self.closed:
             return
-        lengths = decoded.payload_len[rows]
-        self.received_packets += len(rows)
-        self.received_bytes += int(lengths.sum())
-        frames = Frames(batch.data, rows, decoded.flows[rows], decoded.payload_at[rows], lengths)
+        self.received_packets += count
+        self.received_bytes += int(np.add.reduce(frames.lengths))
         self._owner.on_frames(frames)
 
-    def _take_control(self, batch: DatagramBatch, decoded: Decoded, good: Marks, control: Marks) -> Marks:
-        """Take heartbeats and agreed reports out of `good`; `control` marks the frames of flow 0."""
+    def _take_control(self, frames: Frames) -> Frames:
+        """Take heartbeats and agreed reports, on flow 0; the frames that are left."""
+        control = frames.flows == 0
         if not self.reports:
-            control &= decoded.payload_len == 0
-            return np.logical_and(good, ~control)
-        for row in np.flatnonzero(control & (decoded.payload_len > 0)).tolist():
-            start = int(decoded.payload_at[row])
-            self._take_report(batch.data[row, start : start + int(decoded.payload_len[row])].tobytes())
-        return np.logical_and(good, ~control)
+            return frames.take(~(control & (frames.lengths == 0)))
+        for payload in frames.take(control & (frames.lengths > 0)).spans.payloads():
+            self._take_report(bytes(payload))
+        return frames.take(~control)
 
     def _take_report(self, payload: bytes) -> None:
         if self.closed:  # by the owner, at an earlier report of the same batch
@@ -349,6 +350,6 @@ class FrameSocket:
 
 
 def _has_cookie(batch: DatagramBatch) -> bool:
-    """Whether any row carries STUN's magic cookie."""
-    cookies = np.ascontiguousarray(batch.data[: batch.count, HEADROOM + 4 : HEADROOM + 8])
-    return bool((cookies.view(np.uint32) == _COOKIE).any())
+    """Whether any datagram carries STUN's magic cookie."""
+    words: NDArray[Any] = np.ndarray((len(batch.data) - 3,), np.uint32, batch.data, 0, (1,))
+    return bool(np.count_nonzero(words[batch.starts + 4] == _COOKIE))

@@ -1,7 +1,7 @@
 """Every UDP socket of rtun: datagrams come and go in batches, on one asyncio loop.
 
 A readable socket is drained into a shared `DatagramBatch`, which the callback may rewrite in place and
-hand to `send_rows` of another socket: nothing is allocated per datagram. `UdpSocketSet` does the same for
+hand to `send_spans` of another socket: nothing is allocated per datagram. `UdpSocketSet` does the same for
 thousands of connected sockets. The loop must have `add_reader` (on Windows: the selector loop).
 
 Measured, uvloop, two cores, us of CPU per 1200-byte datagram that a reader forwards unchanged:
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
@@ -31,11 +31,13 @@ from rtun_core.net.udp_batch import (
     ROOM,
     STRIDE,
     DatagramBatch,
+    Spans,
     UdpStats,
     guard,
 )
+from rtun_core.net.udp_gro import enable, next_limit
 from rtun_core.net.udp_open import open_socket, thread_io
-from rtun_core.net.udp_send import Rows, SendQueue, send_one, send_rows
+from rtun_core.net.udp_send import Outgoing, SendQueue, send_one, send_spans
 from rtun_core.net.udp_set import UdpSocketSet
 from rtun_core.net.udp_watch import READ, WRITE, SharedWatch, shared_watch
 from rtun_core.wire.address import Address
@@ -47,6 +49,7 @@ __all__ = [
     "ROOM",
     "STRIDE",
     "DatagramBatch",
+    "Spans",
     "UdpSocket",
     "UdpSocketSet",
     "UdpStats",
@@ -56,6 +59,7 @@ OnBatch = Callable[[DatagramBatch], None]
 OnError = Callable[[OSError], None]
 
 _M32: Final = 0xFFFFFFFF
+_FIRST_MESSAGES: Final = 4
 
 
 class UdpSocket:
@@ -70,6 +74,7 @@ class UdpSocket:
         "_events",
         "_io",
         "_loop",
+        "_messages",
         "_on_batch",
         "_on_error",
         "_on_readable",
@@ -98,6 +103,7 @@ class UdpSocket:
         self._queue: SendQueue | None = None
         self._error_waits: OSError | None = None
         self._overflow = 0
+        self._messages = 0  # that the next call takes with segments; 0: without
         self.local = from_socket_address(sock.getsockname())
         self.stats = UdpStats()
 
@@ -168,6 +174,15 @@ class UdpSocket:
         self._sock.connect(socket_address(remote))
         self.local = from_socket_address(self._sock.getsockname())
 
+    def take_segments(self) -> bool:
+        """Let the kernel hand over runs of datagrams whole, which is cheaper; whether it does from now on.
+
+        The batches have no names then, and no room around their payloads: for connected sockets.
+        """
+        if not self._messages and not self._portable and enable(self._sock):
+            self._messages = _FIRST_MESSAGES
+        return self._messages > 0
+
     def set_ttl(self, ttl: int) -> None:
         """Set the hop limit (1..255) of what is sent from now on. Raises OSError."""
         if self._sock.family == socket.AF_INET6:
@@ -191,30 +206,29 @@ class UdpSocket:
         self._waiting().push(bytes(payload), target, self.stats)
         return True
 
-    def send_rows(
+    def send_spans(
         self,
-        data: NDArray[np.uint8],
-        rows: NDArray[np.intp],
-        starts: NDArray[np.int64],
-        lengths: NDArray[np.int64],
+        spans: Spans,
         names: NDArray[np.uint8] | None = None,
+        peers: Sequence[int] | None = None,
     ) -> int:
-        """Send many datagrams: number k is `data[rows[k], starts[k] : starts[k] + lengths[k]]`.
+        """Send many datagrams.
 
-        `names` (len(rows), 28) holds the raw sockaddr of each, or is None on a connected socket. A row of
-        `data` must be contiguous, and every span within it. Returns how many were sent or wait for the
-        kernel; each of the others is counted in `stats.tx_dropped`.
+        `names` (len(spans.starts), 28) holds the raw sockaddr of each, or is None on a connected socket.
+        Where `peers` are given, equal numbers stand for one destination: runs of its datagrams may go
+        together. Returns how many were sent or wait for the kernel; each of the others is counted in
+        `stats.tx_dropped`.
         """
-        datagrams = Rows(data, rows, starts, lengths, names)
+        datagrams, total = Outgoing(spans, names, peers), len(spans.starts)
         if self.closed:
-            self.stats.tx_dropped["socket"] += len(rows)
+            self.stats.tx_dropped["socket"] += total
             return 0
         sent = done = 0
         if not self._queue:
-            sent, done = send_rows(self._io, self._sock, datagrams, self.stats, self._report_later)
-        for payload, target in datagrams.each(done) if done < len(rows) else ():
+            sent, done = send_spans(self._io, self._sock, datagrams, self.stats, self._report_later)
+        for payload, target in datagrams.each(done) if done < total else ():
             self._waiting().push(bytes(payload), target, self.stats)
-        return sent + len(rows) - done
+        return sent + total - done
 
     def close(self) -> None:
         """Close the socket; what still waits to be sent is dropped and counted. May be called twice."""
@@ -247,17 +261,25 @@ class UdpSocket:
             self.pause_reading()
             guard(self._loop, "UDP readability callback", callback)
             return 0
-        count = self._io.receive(self._sock, 0, BATCH)
-        error = self._io.error
+        batch = self._receive()
+        error, count = self._io.error, batch.count
         if count:
-            self._deliver(count)
+            self._deliver(batch)
         if error is not None:
             self._report(error)
         return count
 
-    def _deliver(self, count: int) -> None:
-        batch = self._io.batch
-        batch.resize(count)
+    def _receive(self) -> DatagramBatch:
+        io = self._io
+        if self._messages:
+            messages = io.receive_segments(self._sock, self._messages)
+            if messages:
+                self._messages = next_limit(messages, io.segments.count, self._messages)
+            return io.segments
+        io.batch.resize(io.receive(self._sock, 0, BATCH))
+        return io.batch
+
+    def _deliver(self, batch: DatagramBatch) -> None:
         self.stats.received(batch)
         if self._io.overflow is not None:
             self.stats.kernel_drops += (self._io.overflow - self._overflow) & _M32

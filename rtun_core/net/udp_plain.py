@@ -11,7 +11,7 @@ import errno
 import socket
 
 from rtun_core.net.sockaddr import pack_socket_address
-from rtun_core.net.udp_batch import HEADROOM, ROOM, STRIDE, DatagramBatch, RowSender
+from rtun_core.net.udp_batch import HEADROOM, ROOM, STRIDE, DatagramBatch, SpanSender
 
 _OVERSIZE = {errno.EMSGSIZE, getattr(errno, "WSAEMSGSIZE", errno.EMSGSIZE)}
 
@@ -21,11 +21,10 @@ class PlainIO:
 
     def __init__(self) -> None:
         self.batch = DatagramBatch()
-        self.sender: RowSender | None = None
+        self.sender: SpanSender | None = None
         self.error: OSError | None = None
         self.overflow: int | None = None
-        lengths, truncated = self.batch.columns()
-        self._lengths, self._truncated = lengths.data, truncated.data  # faster than numpy for single items
+        self.segments = self.batch
 
     def receive(self, sock: socket.socket, start: int, limit: int) -> int:
         """See `BatchIO.receive`."""
@@ -46,11 +45,16 @@ class PlainIO:
                 row += 1
         return row - start
 
+    def receive_segments(self, sock: socket.socket, limit: int) -> int:
+        """See `BatchIO.receive_segments`: nothing is ever joined here."""
+        count = self.receive(sock, 0, limit)
+        self.batch.resize(count)
+        return count
+
     def _receive_one(self, sock: socket.socket, row: int) -> None:
         # the byte after the last column is the first of the next row's headroom, which nobody uses yet
         start = row * STRIDE + HEADROOM
         size, sender = sock.recvfrom_into(self.batch.memory[start : start + ROOM + 1])
-        self._lengths[row] = min(size, ROOM)
-        self._truncated[row] = size > ROOM
+        self.batch.lengths_view[row] = size
         self.batch.set_name(row, pack_socket_address(sender))
         self.batch.ipv6 = self.batch.ipv6 or len(sender) == 4

@@ -7,9 +7,9 @@ half of the kernel's work is the sender's).
 
 from __future__ import annotations
 
-import itertools
 import socket
 import struct
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -25,46 +25,57 @@ CONTROL_SIZE: Final = -(-_CMSG.size // struct.calcsize("@N")) * struct.calcsize(
 
 
 class Runs:
-    """Consecutive datagrams that go out as one message each: run k is [starts[k], starts[k] + counts[k])."""
+    """Consecutive datagrams that go out as one message each: run k is [starts[k], starts[k] + counts[k]).
 
-    __slots__ = ("at", "counts", "ends", "starts")
+    `sizes` are the bytes of their segments; the last datagram of a run may be shorter.
+    """
 
-    def __init__(self, starts: list[int], counts: list[int]) -> None:
-        self.starts = starts
-        self.counts = counts
-        self.ends = [start + count for start, count in zip(starts, counts, strict=True)]
+    __slots__ = ("at", "counts", "ends", "sizes", "starts")
+
+    def __init__(self, starts: list[int], ends: list[int], sizes: list[int]) -> None:
+        self.starts, self.ends, self.sizes = starts, ends, sizes
+        self.counts = [end - start for start, end in zip(starts, ends, strict=True)]
         self.at = {start: index for index, start in enumerate(starts)}
 
     def __len__(self) -> int:
         return len(self.starts)
 
 
-def find_runs(lengths: NDArray[np.int64], names: NDArray[np.uint8] | None) -> Runs | None:
-    """The runs of equal length and destination; None where sending them so would not pay."""
-    total = len(lengths)
-    sizes = lengths.tolist()
-    uniform = names is None and sizes.count(sizes[0]) == total
-    edges = [0, total] if uniform else _edges(lengths, names)
-    if (len(edges) - 1) * WORTHWHILE > total:
+def find_runs(sizes: list[int], peers: Sequence[int] | None) -> Runs | None:
+    """The runs of equal size and destination; None where sending them so would not pay.
+
+    `sizes` are bytes; equal numbers in `peers` stand for one destination, None for one of all.
+    """
+    total = len(sizes)
+    if peers is not None and len(set(peers)) * WORTHWHILE > total:
         return None
-    starts: list[int] = []
-    counts: list[int] = []
-    for first, last in itertools.pairwise(edges):
-        length = sizes[first]
-        # Empty datagrams have no segments: a run of them would arrive as one.
-        most = max(1, min(MAX_SEGMENTS, MAX_BYTES // length)) if length else 1
-        for start in range(first, last, most):
-            starts.append(start)
-            counts.append(min(most, last - start))
-    return Runs(starts, counts)
+    if peers is None and sizes.count(sizes[0]) == total:
+        starts = list(range(0, total, _most(sizes[0])))
+        return Runs(starts, [*starts[1:], total], sizes[:1] * len(starts))
+    starts = _starts(sizes, peers)
+    if len(starts) * WORTHWHILE > total:
+        return None
+    return Runs(starts, [*starts[1:], total], [sizes[start] for start in starts])
 
 
-def _edges(lengths: NDArray[np.int64], names: NDArray[np.uint8] | None) -> list[int]:
-    """Where a datagram differs from the one before it in size or destination, and both ends."""
-    differs = lengths[1:] != lengths[:-1]
-    if names is not None:
-        differs |= (names[1:] != names[:-1]).any(axis=1)
-    return [0, *(np.flatnonzero(differs) + 1).tolist(), len(lengths)]
+def _starts(sizes: list[int], peers: Sequence[int] | None) -> list[int]:
+    """Where runs begin: as long as possible, and each ends behind a shorter datagram."""
+    starts = [0]
+    first, size, most, ended = 0, sizes[0], _most(sizes[0]), False
+    for index in range(1, len(sizes)):
+        fits = sizes[index] == size or 0 < sizes[index] < size
+        same = peers is None or peers[index] == peers[first]
+        if fits and same and not ended and index - first < most:
+            ended = sizes[index] < size
+            continue
+        starts.append(index)
+        first, size, most, ended = index, sizes[index], _most(sizes[index]), False
+    return starts
+
+
+def _most(size: int) -> int:
+    """How many datagrams of this size one message takes. Empty ones have no segments: they would be one."""
+    return max(1, min(MAX_SEGMENTS, MAX_BYTES // size)) if size else 1
 
 
 def control_messages(count: int) -> NDArray[np.uint8]:

@@ -11,14 +11,14 @@ from __future__ import annotations
 import errno
 import socket
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rtun_core.net.sockaddr import SocketAddress, target_of
-from rtun_core.net.udp_batch import BATCH, BatchIO, RowSender, UdpStats
+from rtun_core.net.udp_batch import BATCH, BatchIO, Spans, SpanSender, UdpStats
 
 QUEUE_BYTES = 256 * 1024
 QUEUE_PACKETS = 512
@@ -38,31 +38,25 @@ _REASONS = {
 Report = Callable[[OSError], None]
 
 
-class Rows(NamedTuple):
-    """Datagrams to send: number k is `data[rows[k], starts[k] : starts[k] + lengths[k]]`.
+class Outgoing(NamedTuple):
+    """Datagrams to send: `spans`; `names` holds the raw sockaddr of each, or is None on a connected socket.
 
-    `names` holds the raw sockaddr of each, or is None on a connected socket.
+    `peers`, if known, has equal numbers where the destination is the same.
     """
 
-    data: NDArray[np.uint8]
-    rows: NDArray[np.intp]
-    starts: NDArray[np.int64]
-    lengths: NDArray[np.int64]
-    names: NDArray[np.uint8] | None
+    spans: Spans
+    names: NDArray[np.uint8] | None = None
+    peers: Sequence[int] | None = None
 
-    def part(self, first: int, last: int) -> Rows:
+    def part(self, first: int, last: int) -> Outgoing:
         """The datagrams [first, last)."""
         names = None if self.names is None else self.names[first:last]
-        span = slice(first, last)
-        return Rows(self.data, self.rows[span], self.starts[span], self.lengths[span], names)
+        return Outgoing(self.spans.part(first, last), names, self.peers and self.peers[first:last])
 
     def each(self, first: int) -> Iterator[tuple[memoryview, SocketAddress | None]]:
         """Payload and destination of the datagrams from `first` on."""
-        columns = (self.rows.tolist(), self.starts.tolist(), self.lengths.tolist())
-        spans = zip(*(column[first:] for column in columns) if first else columns, strict=True)
-        for index, (row, start, length) in enumerate(spans, first):
-            target = None if self.names is None else target_of(self.names[index].tobytes())
-            yield self.data[row, start : start + length].data, target
+        for index, payload in enumerate(self.spans.payloads(first), first):
+            yield payload, None if self.names is None else target_of(self.names[index].tobytes())
 
 
 class SendQueue:
@@ -125,22 +119,22 @@ def send_one(
     raise AssertionError("the second attempt returns")
 
 
-def send_rows(
-    io: BatchIO, sock: socket.socket, datagrams: Rows, stats: UdpStats, report: Report
+def send_spans(
+    io: BatchIO, sock: socket.socket, datagrams: Outgoing, stats: UdpStats, report: Report
 ) -> tuple[int, int]:
     """Send datagrams in batches. Returns how many were sent, and how many are done with: sent or counted.
 
     The second number is smaller than the total only when the kernel takes no more now.
     """
     sent = done = 0
-    total = len(datagrams.rows)
+    total = len(datagrams.spans.starts)
     if io.sender is None or total <= SCALAR_SENDS:
         return _send_each(sock, datagrams, stats, report)
     while done < total:
         size = min(BATCH, total - done)
         part = datagrams if size == total else datagrams.part(done, done + size)
         io.sender.load(*part, segment=stats.segments)
-        part_sent, part_done = _send_loaded(io.sender, sock, part.lengths.tolist(), stats, report)
+        part_sent, part_done = _send_loaded(io.sender, sock, part.spans.lengths.tolist(), stats, report)
         stats.segments = stats.segments and not io.sender.segments_refused
         sent, done = sent + part_sent, done + part_done
         if part_done < size:
@@ -148,7 +142,7 @@ def send_rows(
     return sent, done
 
 
-def _send_each(sock: socket.socket, datagrams: Rows, stats: UdpStats, report: Report) -> tuple[int, int]:
+def _send_each(sock: socket.socket, datagrams: Outgoing, stats: UdpStats, report: Report) -> tuple[int, int]:
     sent = done = 0
     for payload, target in datagrams.each(0):
         result = send_one(sock, payload, target, stats, report)
@@ -159,7 +153,7 @@ def _send_each(sock: socket.socket, datagrams: Rows, stats: UdpStats, report: Re
 
 
 def _send_loaded(
-    sender: RowSender, sock: socket.socket, lengths: list[int], stats: UdpStats, report: Report
+    sender: SpanSender, sock: socket.socket, lengths: list[int], stats: UdpStats, report: Report
 ) -> tuple[int, int]:
     count = len(lengths)
     sent = done = 0
@@ -179,7 +173,7 @@ def _send_loaded(
             note_failure(error, stats, report)
             done += 1
             continue
-        stats.sent(taken, sum(lengths[done : done + taken]))
+        stats.sent(taken, sum(lengths if taken == count else lengths[done : done + taken]))
         sent, done = sent + taken, done + taken
     return sent, done
 

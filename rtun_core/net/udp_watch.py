@@ -26,8 +26,9 @@ _SHARED_READY = 8  # sockets served in one round; the kernel rotates among those
 Ready = list[tuple[int, int]]
 """File descriptors and what they are ready for: READ, WRITE, or an error condition, which reading tells."""
 
-Serve = Callable[[Ready], int]
-"""Serves what is ready, one batch per socket. How many datagrams were read; BATCH or more: more may wait."""
+Serve = Callable[[Ready, int], int]
+"""Serves what is ready, in turn 0, 1, ... of a wake-up. How many datagrams were read; BATCH or more: more may
+wait."""
 
 
 class Watch(Protocol):
@@ -68,11 +69,11 @@ class EpollWatch:
 
     def _wake(self) -> None:
         # level-triggered all the way: what is left over wakes the loop again
-        for _ in range(MAX_ROUNDS):
+        for turn in range(MAX_ROUNDS):
             ready = self._epoll.poll(0, self._ready_limit)
             if not ready:
                 return
-            if self._serve(ready) < BATCH or self._epoll.closed:
+            if self._serve(ready, turn) < BATCH or self._epoll.closed:
                 return
 
 
@@ -98,8 +99,8 @@ class SelectorWatch:
         """See `Watch.close`: the entries went with their sockets."""
 
     def _wake(self, ready: Ready) -> None:
-        for _ in range(MAX_ROUNDS):
-            if self._serve(ready) < BATCH:
+        for turn in range(MAX_ROUNDS):
+            if self._serve(ready, turn) < BATCH:
                 return
 
 
@@ -122,7 +123,7 @@ class SharedWatch:
             del _shared[self._key]
             self._watch.close()
 
-    def _serve(self, ready: Ready) -> int:
+    def _serve(self, ready: Ready, _turn: int) -> int:
         total = BATCH if len(ready) == _SHARED_READY else 0
         for fd, events in ready:
             callback = self._callbacks.get(fd)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from rtun_core.model import AgentId, RuleId, Traffic, TunnelId
-from rtun_core.net.frame_socket import Bytes, FramePath, Frames, FrameSocket, Ints, Rows, Words
+from rtun_core.net.frame_socket import FramePath, Frames, FrameSocket
 from rtun_core.relay.health import ChannelHealth
 from rtun_core.wire.frame_policy import FrameTerms
 from rtun_core.wire.relay_report import Ping, Pong
@@ -97,9 +97,9 @@ class Channel:
         down = (frames.received_packets, frames.received_bytes)
         return Traffic(frames.sent_packets, frames.sent_bytes, *down)
 
-    def send(self, data: Bytes, rows: Rows, flows: Words, lengths: Ints) -> None:
-        """Frame and send rows of a batch in place; what the socket refuses is counted there."""
-        if self.frames.send(data, rows, flows, lengths) < len(rows):
+    def send(self, frames: Frames) -> None:
+        """Frame and send payloads in place; what the socket refuses is counted there."""
+        if self.frames.send(frames) < len(frames.starts):
             self.health.send_failed(time.monotonic())
 
     def send_one(self, flow: int, payload: bytes) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rtun_core.flow_rows import FlowRows, flow_states, sources_of_sockaddrs
+from rtun_core.flow_rows import FlowRows, flow_states, sources_of_sockaddrs, tally
 from rtun_core.model import FlowId, RuleId, TunnelId
 from rtun_core.net.sockaddr import unpack_sockaddr
 from rtun_core.wire.address import Address
@@ -66,15 +66,13 @@ class FlowTable:
         """Whether another flow would be one too many."""
         return len(self) >= self.capacity
 
-    def rows_by_keys(self, keys: Sequence[Key]) -> Rows:
-        """Row of each source address, -1 where unknown."""
-        get = self._row_by_key.get
-        return np.array([get(key, -1) for key in keys], np.intp)
+    def rows_by_keys(self, keys: Sequence[Key]) -> list[int | None]:
+        """Row of each source address, None where unknown."""
+        return list(map(self._row_by_key.get, keys))
 
-    def rows_by_ids(self, ids: Sequence[int]) -> Rows:
-        """Row of each flow id, -1 where unknown."""
-        get = self._row_by_id.get
-        return np.array([get(each, -1) for each in ids], np.intp)
+    def rows_by_ids(self, ids: Sequence[int]) -> list[int | None]:
+        """Row of each flow id, None where unknown."""
+        return list(map(self._row_by_id.get, ids))
 
     def row_by_key(self, key: Key) -> int | None:
         """Row of a source address."""
@@ -123,16 +121,16 @@ class FlowTable:
         self.channel[row] = NO_CHANNEL
         self._free.append(row)
 
-    def count_up(self, rows: Rows, lengths: NDArray[np.int64], now: float) -> None:
-        """Account datagrams that came from the sources; rows may repeat."""
-        np.add.at(self.up_packets, rows, 1)
-        np.add.at(self.up_bytes, rows, lengths)
+    def count_up(self, rows: Rows, lengths: NDArray[np.int64], now: float, *, distinct: bool = False) -> None:
+        """Account datagrams that came from the sources; `distinct`: no row comes twice."""
+        tally(self.up_packets, self.up_bytes, rows, lengths, distinct=distinct)
         self.last_active[rows] = now
 
-    def count_down(self, rows: Rows, lengths: NDArray[np.int64], now: float) -> None:
-        """Account answers; rows may repeat."""
-        np.add.at(self.down_packets, rows, 1)
-        np.add.at(self.down_bytes, rows, lengths)
+    def count_down(
+        self, rows: Rows, lengths: NDArray[np.int64], now: float, *, distinct: bool = False
+    ) -> None:
+        """Account answers; `distinct`: no row comes twice."""
+        tally(self.down_packets, self.down_bytes, rows, lengths, distinct=distinct)
         self.last_active[rows] = now
 
     def count_one_up(self, row: int, length: int, now: float) -> None:

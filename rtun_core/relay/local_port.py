@@ -11,6 +11,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import numpy as np
 
@@ -19,9 +20,9 @@ from rtun_core.events import FlowOpened
 from rtun_core.flow_rows import format_flow_id
 from rtun_core.model import RuleId, Traffic
 from rtun_core.net.frame_socket import SCALAR_ROWS, Frames
-from rtun_core.net.udp import DatagramBatch, UdpSocket
+from rtun_core.net.udp import DatagramBatch, Spans, UdpSocket
 from rtun_core.relay.channel import Channel
-from rtun_core.relay.flow_table import NO_CHANNEL, FlowTable, Key, Rows
+from rtun_core.relay.flow_table import NO_CHANNEL, FlowTable, Key
 from rtun_core.wire.address import Address
 from rtun_core.wire.relay_rule import RelayRule
 
@@ -128,23 +129,31 @@ class LocalPort:
 
     def deliver(self, frames: Frames) -> None:
         """Frames of a channel -> datagrams to the sources. Any channel may bring them."""
-        rows = self.table.rows_by_ids(frames.flows.tolist())
-        known, empty = rows >= 0, frames.lengths == 0
-        good = known & ~empty
-        if not good.all():
-            self.drop("no flow", int(np.count_nonzero(~known)))
-            self.drop("empty", int(np.count_nonzero(known & empty)))
-            rows, frames = rows[good], frames.take(good)
-        if not len(rows) or self._socket is None:
+        found = self.table.rows_by_ids(frames.flows.tolist())
+        count = len(found)
+        if None in found or np.count_nonzero(frames.lengths) < count:
+            found, frames = self._deliverable(found, frames)
+            count = len(found)
+        if not count or self._socket is None:
             return
-        self.table.count_down(rows, frames.lengths, time.monotonic())
-        self._down_packets += len(rows)
-        self._down_bytes += int(frames.lengths.sum())
-        order = _by_flow(rows)
-        if order is not None:
+        places = cast("list[int]", found)
+        rows, flows = np.array(places, np.intp), len(set(places))
+        self.table.count_down(rows, frames.lengths, time.monotonic(), distinct=flows == count)
+        self._down_packets += count
+        self._down_bytes += int(np.add.reduce(frames.lengths))
+        if flows > 1 and flows * RUN <= count:
+            order = np.argsort(rows, kind="stable")
             rows, frames = rows[order], frames.take(order)
-        names = self.table.names[rows]
-        self._socket.send_rows(frames.data, frames.rows, frames.starts, frames.lengths, names)
+            places = rows.tolist()
+        self._socket.send_spans(frames.spans, self.table.names[rows], places)
+
+    def _deliverable(self, found: list[int | None], frames: Frames) -> tuple[list[int | None], Frames]:
+        """Without frames of unknown flows, and without empty ones."""
+        known = np.array([row is not None for row in found])
+        good = known & (frames.lengths > 0)
+        self.drop("no flow", int(np.count_nonzero(~known)))
+        self.drop("empty", int(np.count_nonzero(known & ~good)))
+        return [found[place] for place in np.flatnonzero(good).tolist()], frames.take(good)
 
     def _on_batch(self, batch: DatagramBatch) -> None:
         if self.paused:
@@ -155,25 +164,19 @@ class LocalPort:
             for row, key in enumerate(keys):
                 self._take_one(batch, row, key)
             return
-        rows = self.table.rows_by_keys(keys)
-        index = self._admissible(batch)
-        if len(index) and (rows[index] < 0).any():
-            index = self._open_flows(batch, keys, rows, index)
-        if len(index):
-            self._uplink(batch, index, rows[index])
+        found = self.table.rows_by_keys(keys)
+        spans, sizes = batch.spans(), batch.sizes
+        if None in found or batch.truncated is not None or min(sizes) == 0 or max(sizes) > self.max_payload:
+            spans, found = self._admit(batch, keys)
+        if found:
+            self._uplink(spans, cast("list[int]", found))
 
     def _take_one(self, batch: DatagramBatch, index: int, key: Key) -> None:
         """One local datagram -> a frame; cheaper than a batch of a few."""
-        length = int(batch.lengths[index])
-        if length == 0 or length > self.max_payload or batch.truncated[index]:
-            self.drop("oversize" if length else "empty", 1)
-            return
-        row = self.table.row_by_key(key)
+        length = batch.sizes[index]
+        row = self._admit_one(batch, index, key)
         if row is None:
-            if self.table.full:
-                self.drop("flow limit", 1)
-                return
-            row = self._open_flow(batch, key, index)
+            return
         self.table.count_one_up(row, length, time.monotonic())
         self._up_packets += 1
         self._up_bytes += length
@@ -183,29 +186,29 @@ class LocalPort:
         else:
             channel.send_one(int(self.table.ids[row]), batch.payload(index))
 
-    def _admissible(self, batch: DatagramBatch) -> Rows:
-        """Indexes of the datagrams that may be relayed at all: not empty, not too large."""
-        lengths = batch.lengths
-        if lengths.min() > 0 and lengths.max() <= self.max_payload and not batch.truncated.any():
-            return np.arange(batch.count)
-        empty = lengths == 0
-        oversize = (lengths > self.max_payload) | batch.truncated
-        self.drop("oversize", int(np.count_nonzero(oversize)))
-        self.drop("empty", int(np.count_nonzero(empty)))
-        return np.nonzero(~oversize & ~empty)[0]
+    def _admit(self, batch: DatagramBatch, keys: Sequence[Key]) -> tuple[Spans, list[int | None]]:
+        """The datagrams that may be relayed, and the row of each, of a flow that is opened if need be."""
+        rows = [self._admit_one(batch, index, key) for index, key in enumerate(keys)]
+        places = np.array([index for index, row in enumerate(rows) if row is not None], np.intp)
+        return batch.spans().take(places), [row for row in rows if row is not None]
 
-    def _open_flows(self, batch: DatagramBatch, keys: Sequence[Key], rows: Rows, index: Rows) -> Rows:
-        """Open flows for unknown sources (`rows` is filled in); returns the indexes that have one now."""
-        fresh: dict[Key, int] = {}
-        for each in index[rows[index] < 0].tolist():
-            key = keys[each]
-            if key not in fresh:
-                if self.table.full:
-                    self.drop("flow limit", 1)
-                    continue
-                fresh[key] = self._open_flow(batch, key, each)
-            rows[each] = fresh[key]
-        return index[rows[index] >= 0]
+    def _admit_one(self, batch: DatagramBatch, index: int, key: Key) -> int | None:
+        """The row of a datagram's flow; None when it is dropped, and counted."""
+        length = batch.sizes[index]
+        if (
+            length == 0
+            or length > self.max_payload
+            or (batch.truncated is not None and batch.truncated[index])
+        ):
+            self.drop("oversize" if length else "empty", 1)
+            return None
+        row = self.table.row_by_key(key)
+        if row is not None:
+            return row
+        if self.table.full:
+            self.drop("flow limit", 1)
+            return None
+        return self._open_flow(batch, key, index)
 
     def _open_flow(self, batch: DatagramBatch, key: Key, index: int) -> int:
         channel = self._choose()
@@ -224,36 +227,26 @@ class LocalPort:
         )
         return row
 
-    def _uplink(self, batch: DatagramBatch, index: Rows, flow_rows: Rows) -> None:
-        lengths = batch.lengths[index]
-        self.table.count_up(flow_rows, lengths, time.monotonic())
-        self._up_packets += len(index)
-        self._up_bytes += int(lengths.sum())
-        numbers = self.table.channel[flow_rows]
-        first = int(numbers[0])
-        if (numbers == first).all():
-            self._send(first, batch, index, flow_rows)
+    def _uplink(self, spans: Spans, found: list[int]) -> None:
+        count, rows = len(found), np.array(found, np.intp)
+        self.table.count_up(rows, spans.lengths, time.monotonic(), distinct=len(set(found)) == count)
+        self._up_packets += count
+        self._up_bytes += int(np.add.reduce(spans.lengths))
+        frames = Frames(*spans, self.table.ids[rows])
+        numbers = self.table.channel[rows]
+        used = set(numbers.tolist())
+        if len(used) == 1:
+            self._send(used.pop(), frames)
             return
-        for number in np.unique(numbers).tolist():
-            mine = numbers == number
-            self._send(number, batch, index[mine], flow_rows[mine])
+        for number in sorted(used):
+            self._send(number, frames.take(numbers == number))
 
-    def _send(self, number: int, batch: DatagramBatch, index: Rows, flow_rows: Rows) -> None:
+    def _send(self, number: int, frames: Frames) -> None:
         channel = self.channels.get(number)
         if channel is None:
-            self.drop("no tunnel", len(index))
+            self.drop("no tunnel", len(frames.starts))
         else:
-            channel.send(batch.data, index, self.table.ids[flow_rows], batch.lengths[index])
+            channel.send(frames)
 
     def _on_error(self, _error: OSError) -> None:
         self.drop("local socket", 1)
-
-
-def _by_flow(rows: Rows) -> Rows | None:
-    """An order in which the datagrams of each flow follow each other, where that makes long runs."""
-    if bool((rows == rows[0]).all()):
-        return None
-    order = np.argsort(rows, kind="stable")
-    ordered = rows[order]
-    changes = int(np.count_nonzero(ordered[1:] != ordered[:-1]))
-    return order if (changes + 1) * RUN <= len(rows) else None

@@ -8,7 +8,8 @@ one attempt to open runs at a time; the next thing to do is the first of:
 2. an active channel is past its lifetime               -> open, "rotate"; drain the old one when it is up
 3. `min` is 0, nothing is active, a datagram waits      -> open, "demand-open"
 
-A draining channel without flows closes. Without flows, channels above `min` close, newest first. A
+A draining channel closes when it has been without flows for a moment, in which answers that are under way
+still come. Without flows, channels above `min` close, newest first. A
 channel that went silent is replaced before it is given up: it counts as missing, so a successor opens
 while it may still come back; what is then too much drains. A path that is dead for every channel must not
 grow the pool without bound: above twice the wanted number nothing is opened, unless all that exist drain.
@@ -24,6 +25,7 @@ from rtun_core.model import TunnelId
 
 OPEN_TIMEOUT = 10.0  # two gatherings of 2 s, DNS and round trips; the originals' 5 s often fails
 OPEN_TIMEOUT_MAX = 30.0
+LINGER = 1.0  # a drained channel still takes answers: they are sent to where their flow was last heard
 IDLE_GRACE = 5.0  # a channel that was just opened is not closed for want of flows
 
 
@@ -61,6 +63,7 @@ class Member:
     expires_at: float
     draining: bool = False
     recycle: bool = False
+    empty_since: float | None = None  # draining, and without flows
 
 
 class PoolView(NamedTuple):
@@ -100,7 +103,7 @@ class PoolPolicy:
     def step(self, now: float, view: PoolView) -> list[Action]:
         """What to do now."""
         total = view.total_flows
-        actions = self._close_drained(view.flows)
+        actions = self._close_drained(now, view.flows)
         actions += self._shrink(now, total, view.silent, demand=view.demand)
         opening = self._next_open(now, total, view.silent, demand=view.demand) if view.can_open else None
         if opening is not None:
@@ -164,8 +167,15 @@ class PoolPolicy:
         member.draining = True
         return [Drain(channel, reason)]
 
-    def _close_drained(self, flows: dict[TunnelId, int]) -> list[Action]:
-        done = [member.id for member in self.members.values() if member.draining and not flows.get(member.id)]
+    def _close_drained(self, now: float, flows: dict[TunnelId, int]) -> list[Action]:
+        done = list[TunnelId]()
+        for member in self.members.values():
+            if not member.draining or flows.get(member.id):
+                member.empty_since = None
+            elif member.empty_since is None:
+                member.empty_since = now
+            elif now - member.empty_since >= LINGER:
+                done.append(member.id)
         return [self._close(channel, "drained") for channel in done]
 
     def _close(self, channel: TunnelId, reason: str) -> Close:

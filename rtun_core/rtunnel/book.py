@@ -26,7 +26,8 @@ from rtun_core.flow_rows import format_flow_id
 from rtun_core.model import AgentId, RuleId, Traffic, TunnelId, add_traffic
 from rtun_core.net.tasks import TaskOwner
 from rtun_core.rtunnel.carrier import Carrier
-from rtun_core.rtunnel.watcher import Names
+from rtun_core.rtunnel.names import Names
+from rtun_core.wire.rtunnel_budget import Budget
 from rtun_core.wire.rtunnel_session import Session
 from rtun_core.wire.rtunnel_terms import Role, SessionConfig
 
@@ -79,6 +80,7 @@ class Book:
         self._idle_timeout = idle_timeout
         self._settings = settings
         self._on_finished = on_finished
+        self._budget = Budget()
         self._numbers = 0
 
     # ---- sessions -----------------------------------------------------------------------------------
@@ -95,7 +97,13 @@ class Book:
             target=target,
             opened_at=time.time(),
         )
-        session = Session(session_id=session_id, role=self.role, now=time.monotonic(), config=self._settings)
+        session = Session(
+            session_id=session_id,
+            role=self.role,
+            now=time.monotonic(),
+            config=self._settings,
+            budget=self._budget,
+        )
         carrier = Carrier(session, names, self, self._tasks, idle_timeout=self._idle_timeout)
         self.live[names.tunnel] = carrier
         peer.sessions += 1

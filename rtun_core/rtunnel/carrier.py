@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from time import monotonic
-from typing import Final
+from typing import Final, Protocol
 
 import aiohttp
 
@@ -22,8 +22,8 @@ from rtun_core.net.tasks import TaskOwner
 from rtun_core.rtunnel.alarm import Alarm
 from rtun_core.rtunnel.link import SEND_ERRORS, Link
 from rtun_core.rtunnel.local_tcp import LocalTcp
+from rtun_core.rtunnel.names import Names
 from rtun_core.rtunnel.round_trip import RoundTrip
-from rtun_core.rtunnel.watcher import Names, Watcher
 from rtun_core.wire.rtunnel_session import Session
 
 LINGER: Final = 5.0
@@ -39,6 +39,22 @@ _SOONEST = 0.001
 _BLOCKED = 1.0  # seconds between two looks at the clock while the WebSocket takes nothing
 _BINARY, _TEXT = aiohttp.WSMsgType.BINARY, aiohttp.WSMsgType.TEXT
 _PING, _PONG = aiohttp.WSMsgType.PING, aiohttp.WSMsgType.PONG
+
+
+class Watcher(Protocol):
+    """Who is told what becomes of a carrier."""
+
+    def attached(self, carrier: Carrier) -> None:
+        """A WebSocket carries the session from now on."""
+
+    def detached(self, carrier: Carrier, reason: str) -> None:
+        """The session is without a WebSocket."""
+
+    def fault(self, reason: str) -> None:
+        """The peer did something wrong."""
+
+    def finished(self, carrier: Carrier) -> None:
+        """The session is over and its local TCP is gone; told once."""
 
 
 class Carrier:
@@ -93,7 +109,7 @@ class Carrier:
 
     def tcp_data(self, data: memoryview) -> None:
         """Bytes of the application."""
-        if self.session.write(bytes(data)) != len(data) and self.session.end is None:
+        if self.session.write(data) != len(data) and self.session.end is None:
             self.reset("overrun")
         self.active_at = monotonic()
         if self.link is not None:
@@ -278,17 +294,15 @@ class Carrier:
 
     async def _send_due(self, link: Link) -> bool:
         """Send until there is nothing more to send. False if the WebSocket is to be closed."""
-        session, socket = self.session, link.socket
+        session = self.session
         while self.link is link:
             await link.send_pongs()
             await self._send_pings(link)
             packets = session.packets(monotonic()) if self.link is link else []
-            for packet in packets:
-                await socket.send_bytes(packet)
-            if packets:
-                self._make_room()
-            else:
+            if not packets:
                 return not session.drop_socket
+            await link.send(packets)
+            self._make_room()
         return True
 
     async def _send_pings(self, link: Link) -> None:

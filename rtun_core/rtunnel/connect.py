@@ -13,20 +13,16 @@ from typing import Final
 import yarl
 
 from rtun_core.bus import EventBus
-from rtun_core.commands import Command, CommandResult
 from rtun_core.events import Notice, ServiceListening
-from rtun_core.model import AgentId, ServiceSnapshot, SignalView
+from rtun_core.model import AgentId, SignalView
 from rtun_core.net.sockaddr import from_socket_address
-from rtun_core.net.tasks import TaskOwner
-from rtun_core.rtunnel.book import Book
 from rtun_core.rtunnel.carrier import Carrier
-from rtun_core.rtunnel.command_handler import HANDLED, Commands
 from rtun_core.rtunnel.config import ConnectConfig
 from rtun_core.rtunnel.dialer import Dialer, DialError
 from rtun_core.rtunnel.listen import Listener, listen_on
 from rtun_core.rtunnel.local_tcp import LocalTcp
 from rtun_core.rtunnel.settle import settle
-from rtun_core.rtunnel.view import View
+from rtun_core.rtunnel.tunnel_end import TunnelEnd
 from rtun_core.wire.address import Address
 from rtun_core.wire.rtunnel_redial import Redial
 from rtun_core.wire.rtunnel_terms import Role, SessionConfig
@@ -36,7 +32,7 @@ TEST_TIME: Final = 5.0
 _LAST_TRY = 1.0  # seconds that the last dial of a new session has at least
 
 
-class ConnectService:
+class ConnectService(TunnelEnd):
     """`rtun ws connect`: implements the engine's Service protocol. `settings` are those of each session."""
 
     name: str = "ws-connect"
@@ -45,33 +41,19 @@ class ConnectService:
         self, config: ConnectConfig, bus: EventBus, *, settings: SessionConfig | None = None
     ) -> None:
         self.config = config
-        self.paused = False
-        self._bus = bus
-        self._tasks = TaskOwner(self.name, self._task_failed)
         self._url = str(config.url.with_query(None).with_user(None))
-        self.book = Book(
+        super().__init__(
             Role.CLIENT,
             bus,
-            self._tasks,
+            target=self._url,
             idle_timeout=config.idle_timeout,
-            settings=settings or SessionConfig(),
+            settings=settings,
             on_finished=lambda carrier: None,
         )
         self.peer = self.book.peer(AgentId(self._url), self._url, _host_port(config.url))
         self._dialer = Dialer(config)
-        self._commands = Commands(self.book, self)
-        self._view = View(self.book, service=self.name, listen="", target=self._url)
-        self._signal: SignalView | None = None
         self._listener: Listener | None = None
-        self._address: Address | None = None
-        self._ended: asyncio.Future[str] | None = None
         self._told = ""
-
-    @property
-    def address(self) -> Address:
-        """Where it listens, with the real port; after `start`."""
-        assert self._address is not None, "started before it is asked"
-        return self._address
 
     async def start(self) -> None:
         """Listen, and look for the server in the background. Raises BindError or UsageError."""
@@ -118,11 +100,6 @@ class ConnectService:
         if self._signal is None or (self._signal.state, self._signal.reason) != (state, reason):
             self._signal = SignalView(url=self._url, state=state, since=time(), reason=reason)
 
-    async def wait(self) -> str:
-        """Never ends by itself."""
-        assert self._ended is not None, "started before waited for"
-        return await asyncio.shield(self._ended)
-
     async def stop(self, *, drain: bool) -> None:
         """Take no more connections, tell the server, close everything."""
         if self._listener is not None:
@@ -133,22 +110,6 @@ class ConnectService:
         self.book.close()
         if self._ended is not None:
             self._ended.cancel()
-
-    def snapshot(self, *, flows: bool = True) -> ServiceSnapshot:
-        """The picture right now."""
-        return self._view.snapshot(paused=self.paused, flows=flows, signal=self._signal)
-
-    def counters(self) -> tuple[dict[str, int], dict[str, int]]:
-        """Drops and faults by reason."""
-        return dict(self.book.drops), self.book.faults()
-
-    def handles(self, command: Command) -> bool:
-        """Whether this is one of the tunnel's commands."""
-        return isinstance(command, HANDLED)
-
-    async def handle(self, command: Command) -> CommandResult:
-        """Carry out a command. Raises CommandRefused."""
-        return await self._commands.handle(command)
 
     # ---- sessions -----------------------------------------------------------------------------------
 
@@ -197,10 +158,6 @@ class ConnectService:
                 async with _while_alive(carrier):
                     await asyncio.sleep(due - monotonic())
 
-    def pause(self, *, paused: bool) -> None:
-        """Turn new connections away, or take them again."""
-        self.paused = paused
-
     async def probe(self, carrier: Carrier | None, timeout: float) -> float:
         """Seconds of a round trip to the server, on a WebSocket of its own. Raises DialError."""
         try:
@@ -210,10 +167,6 @@ class ConnectService:
             raise
         self._reached()
         return rtt
-
-    def _task_failed(self, name: str, error: BaseException) -> None:
-        """A bug of ours: it ends one session, not the service."""
-        self._bus.emit(Notice(topic="bug", message=f"{name} failed: {type(error).__name__}: {error}"))
 
 
 def _host_port(url: yarl.URL) -> str:

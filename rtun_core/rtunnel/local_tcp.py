@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from collections.abc import Sequence
 from typing import Final, Protocol, cast
 
 from rtun_core.net.sockaddr import SocketAddress
@@ -116,10 +117,10 @@ class LocalTcp(asyncio.BufferedProtocol):
 
     # To the application.
 
-    def write(self, data: bytes) -> None:
+    def write(self, parts: Sequence[memoryview]) -> None:
         """Send; `writable` tells afterwards whether the connection wants a pause."""
         if self._transport is not None and not self.closing:
-            self._transport.write(data)
+            self._transport.writelines(parts)
 
     def write_eof(self) -> None:
         """End our direction after what was written."""

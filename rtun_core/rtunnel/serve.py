@@ -12,24 +12,21 @@ import aiohttp
 from aiohttp import web
 
 from rtun_core.bus import EventBus
-from rtun_core.commands import Command, CommandResult
 from rtun_core.errors import UsageError
-from rtun_core.events import Notice, ServiceListening
-from rtun_core.model import ServiceSnapshot, SignalView, agent_id
+from rtun_core.events import ServiceListening
+from rtun_core.model import SignalView, agent_id
 from rtun_core.net.sockaddr import from_socket_address
-from rtun_core.net.tasks import TaskOwner
 from rtun_core.net.tls import pair_context, read_pair
 from rtun_core.rtunnel import handshake
 from rtun_core.rtunnel.book import Book
 from rtun_core.rtunnel.carrier import Carrier
-from rtun_core.rtunnel.command_handler import HANDLED, Commands
 from rtun_core.rtunnel.config import ServeConfig
 from rtun_core.rtunnel.entrance import Entrance
 from rtun_core.rtunnel.link import CLOSE_TIMEOUT, Link
 from rtun_core.rtunnel.listen import Listener, listen_on
 from rtun_core.rtunnel.local_tcp import LocalTcp
 from rtun_core.rtunnel.settle import settle
-from rtun_core.rtunnel.view import View
+from rtun_core.rtunnel.tunnel_end import TunnelEnd
 from rtun_core.wire.address import Address
 from rtun_core.wire.rtunnel_packet import MAX_MESSAGE
 from rtun_core.wire.rtunnel_session import Session
@@ -62,40 +59,26 @@ class _Refused(Exception):
             book.fault(self.reason)
 
 
-class ServeService:
+class ServeService(TunnelEnd):
     """`rtun ws serve`: implements the engine's Service protocol. `settings` are those of each session."""
 
     name: str = "ws-serve"
 
     def __init__(self, config: ServeConfig, bus: EventBus, *, settings: SessionConfig | None = None) -> None:
         self.config = config
-        self.paused = False
-        self._bus = bus
-        self._tasks = TaskOwner(self.name, self._task_failed)
-        self.book = Book(
+        super().__init__(
             Role.SERVER,
             bus,
-            self._tasks,
+            target=self._targets(),
             idle_timeout=config.idle_timeout,
-            settings=settings or SessionConfig(),
+            settings=settings,
             on_finished=self._bury,
         )
         self._known: dict[str, Carrier] = {}
         self._graves: OrderedDict[str, float] = OrderedDict()
         self._sweep: asyncio.TimerHandle | None = None
-        self._commands = Commands(self.book, self)
-        self._view = View(self.book, service=self.name, listen="", target=self._targets())
-        self._signal: SignalView | None = None
         self._entrance: Entrance | None = None
         self._listener: Listener | None = None
-        self._address: Address | None = None
-        self._ended: asyncio.Future[str] | None = None
-
-    @property
-    def address(self) -> Address:
-        """Where it listens, with the real port; after `start`."""
-        assert self._address is not None, "started before it is asked"
-        return self._address
 
     async def start(self) -> None:
         """Listen. Raises BindError, or UsageError for a certificate that cannot be used."""
@@ -132,11 +115,6 @@ class ServeService:
         targets = self.config.targets
         return ", ".join(f"{path} {target}" if path else str(target) for path, target in targets.items())
 
-    async def wait(self) -> str:
-        """Never ends by itself."""
-        assert self._ended is not None, "started before waited for"
-        return await asyncio.shield(self._ended)
-
     async def stop(self, *, drain: bool) -> None:
         """Take no more sessions, tell the clients, close everything."""
         if self._listener is not None:
@@ -152,22 +130,6 @@ class ServeService:
         self._graves.clear()
         if self._ended is not None:
             self._ended.cancel()
-
-    def snapshot(self, *, flows: bool = True) -> ServiceSnapshot:
-        """The picture right now."""
-        return self._view.snapshot(paused=self.paused, flows=flows, signal=self._signal)
-
-    def counters(self) -> tuple[dict[str, int], dict[str, int]]:
-        """Drops and faults by reason."""
-        return dict(self.book.drops), self.book.faults()
-
-    def handles(self, command: Command) -> bool:
-        """Whether this is one of the tunnel's commands."""
-        return isinstance(command, HANDLED)
-
-    async def handle(self, command: Command) -> CommandResult:
-        """Carry out a command. Raises CommandRefused."""
-        return await self._commands.handle(command)
 
     # ---- requests -----------------------------------------------------------------------------------
 
@@ -258,7 +220,13 @@ class ServeService:
         if peer is None:
             raise ConnectionResetError("the client is gone")
         local = from_socket_address(transport.get_extra_info("sockname"))
-        return Link(response, transport, local=str(local), remote=str(from_socket_address(peer)))
+        return Link(
+            response,
+            transport,
+            local=str(local),
+            remote=str(from_socket_address(peer)),
+            drain=request.protocol._drain_helper,  # the library has nothing public that waits
+        )
 
     # ---- sessions -----------------------------------------------------------------------------------
 
@@ -312,19 +280,11 @@ class ServeService:
         del self._graves[session_id]
         del self._known[session_id]
 
-    def pause(self, *, paused: bool) -> None:
-        """Refuse new sessions, or take them again."""
-        self.paused = paused
-
     async def probe(self, carrier: Carrier | None, timeout: float) -> float:
         """Seconds of a round trip to a client, on one of its WebSockets. Raises OSError."""
         if carrier is None:
             raise OSError("it has no WebSocket open")
         return await carrier.probe(timeout)
-
-    def _task_failed(self, name: str, error: BaseException) -> None:
-        """A bug of ours: it ends one session, not the service."""
-        self._bus.emit(Notice(topic="bug", message=f"{name} failed: {type(error).__name__}: {error}"))
 
 
 def _response(*, autoping: bool) -> web.WebSocketResponse:

@@ -153,7 +153,7 @@ def _tunnel(carrier: Carrier, traffic: Traffic, now: float) -> TunnelView:
         local=link.local if link is not None else "",
         remote=link.remote if link is not None else "",
         codec=codec_name(carrier),
-        rtt_ms=None if session.srtt is None else session.srtt * 1e3,
+        rtt_ms=None if session.rtt is None else session.rtt * 1e3,
         quiet_s=0.0 if link is None else max(0.0, now - link.heard_at),
         flows=1,
         traffic=traffic,

@@ -85,8 +85,8 @@ class ReceiveQueue:
         elif payload:
             self._ready.append((self.received, payload))
 
-    def read(self, limit: int) -> bytes:
-        """Hand out whole packets, about `limit` bytes of them, at least one if there is one."""
+    def read(self, limit: int) -> list[memoryview]:
+        """Hand out the payload of packets, about `limit` bytes, at least one packet if there is one."""
         parts: list[memoryview] = []
         size = 0
         while self._ready and (not parts or size + len(self._ready[0][1]) <= limit):
@@ -95,7 +95,7 @@ class ReceiveQueue:
             size += len(payload)
         self.stored_bytes -= size
         self._handed += size
-        return b"".join(parts)
+        return parts
 
     def delivered(self) -> None:
         """The local TCP has taken all that `read` handed out."""

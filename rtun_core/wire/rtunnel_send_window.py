@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 
 from rtun_core.errors import LocalProtocolError
+from rtun_core.wire.rtunnel_budget import Budget
 from rtun_core.wire.rtunnel_packet import HEADER_SIZE, encode_data, encode_eof
 from rtun_core.wire.rtunnel_terms import ORIGINAL_SHAPE, WINDOW_PACKETS, Counters, Shape
 
@@ -17,14 +18,16 @@ _SMALL = 4096
 
 
 class SendWindow:
-    """Memory: at most `buffer` bytes that wait, and the packets that `shape.window` allows."""
+    """Memory: at most `buffer` bytes that wait, and the packets that shape and `budget` allow."""
 
-    def __init__(self, buffer: int, counters: Counters) -> None:
+    def __init__(self, buffer: int, counters: Counters, budget: Budget | None = None) -> None:
         self.acked = 0
         self.sent = 0
         self.ending = False
+        self._started = False  # the shape is not going to change any more
         self._buffer = buffer
         self._counters = counters
+        self._budget = budget or Budget()
         self._shape = ORIGINAL_SHAPE
         self._eof_due = False
         self._numbered_eof = False
@@ -67,12 +70,29 @@ class SendWindow:
         taken = min(len(data), self.room)
         if not taken:
             return 0
-        if taken < _SMALL:
-            self._append_small(data[:taken])
-        else:
-            self._chunks.append(data if type(data) is bytes and taken == len(data) else bytes(data[:taken]))
-        self._pending += taken
+        cut = 0 if self._pending else self._cut_directly(memoryview(data)[:taken])
+        if cut < taken:
+            self._append(data[cut:taken])
         return taken
+
+    def _append(self, data: bytes | bytearray | memoryview) -> None:
+        if len(data) < _SMALL:
+            self._append_small(data)
+        else:
+            self._chunks.append(bytes(data))  # a slice of all of a bytes object is that object
+        self._pending += len(data)
+
+    def _cut_directly(self, data: memoryview) -> int:
+        """Make packets of whole ones while the window is open; returns the bytes that they have.
+
+        It saves a copy of everything in a bulk stream, which keeps the sender busy enough to get there.
+        """
+        size, cut = self._shape.payload, 0
+        while self._started and self._is_open and len(data) - cut >= size:
+            self._keep(encode_data(self._next_seq, (data[cut : cut + size],), size))
+            self._counters.bytes_out += size
+            cut += size
+        return cut
 
     def _append_small(self, data: bytes | bytearray | memoryview) -> None:
         """Gather small writes in one block: a deque of single bytes would cost hundreds of times its size."""
@@ -95,6 +115,7 @@ class SendWindow:
     def take(self, budget: int) -> list[bytes]:
         """The next packets to send, until the window is full or about `budget` bytes are reached."""
         packets = []
+        self._started = True
         while budget > 0 and (packet := self._next()) is not None:
             packets.append(packet)
             budget -= len(packet)
@@ -112,8 +133,14 @@ class SendWindow:
         self._cursor += 1
         return packet
 
+    @property
+    def _is_open(self) -> bool:
+        return len(self._window) < WINDOW_PACKETS and self._window_bytes < min(
+            self._shape.window, self._budget.share
+        )
+
     def _cut(self) -> bool:
-        if len(self._window) >= WINDOW_PACKETS or self._window_bytes >= self._shape.window:
+        if not self._is_open:
             return False
         if self._pending:
             self._keep(self._cut_data(min(self._pending, self._shape.payload)))
@@ -142,17 +169,20 @@ class SendWindow:
 
     def _keep(self, packet: bytes) -> None:
         self._window.append(packet)
-        self._window_bytes += len(packet)
+        self._count(len(packet))
         self._next_seq += 1
 
     def acknowledge(self, ack: int) -> bool:
         """Forget the packets up to `ack`, which lies in `acked..sent`. Tells whether that freed any."""
         freed = ack - self.acked
-        for _ in range(freed):
-            self._window_bytes -= len(self._window.popleft())
+        self._count(-sum(len(self._window.popleft()) for _ in range(freed)))
         self.acked = ack
         self._cursor = max(self._cursor, ack + 1)
         return freed > 0
+
+    def _count(self, size: int) -> None:
+        self._window_bytes += size
+        self._budget.used += size
 
     def rewind(self, reached: int) -> None:
         """Start a new WebSocket: the peer has everything up to `reached`, the rest is sent again."""
@@ -163,7 +193,8 @@ class SendWindow:
         self.ending, self._eof_due = True, False
         self._chunks.clear()
         self._window.clear()
-        self._offset = self._pending = self._window_bytes = 0
+        self._count(-self._window_bytes)
+        self._offset = self._pending = 0
 
     @property
     def unsent(self) -> int:

@@ -29,7 +29,8 @@ a FIN and a reset of the local TCP, never with a stream that has a hole.
 
 Memory of one session at most: 2.1 MiB sent and not acknowledged, 2.2 MiB received and not taken, 0.25 MiB
 waiting to be sent, towards the original; 4.1, 4.1 and 0.25 MiB between our own ends. A hostile server can
-have 2.2 MiB more held while it is being asked for its position.
+have 2.2 MiB more held while it is being asked for its position. What many sessions have sent together is
+bounded by a `Budget` that they share.
 """
 
 from __future__ import annotations
@@ -255,8 +256,8 @@ class Session(SessionView):
     def write(self, data: bytes | bytearray | memoryview) -> int:
         """Take bytes that the local TCP received; the number taken is at most `room`.
 
-        bytes objects are kept as they are, anything else is copied. After the end of the session nothing is
-        taken. Raises LocalProtocolError after `write_eof`.
+        bytes objects may be kept as they are, anything else is copied. After the end of the session nothing
+        is taken. Raises LocalProtocolError after `write_eof`.
         """
         return self._send.write(data) if self.end is None else 0
 
@@ -270,8 +271,8 @@ class Session(SessionView):
         """The local TCP has failed, or the owner gives up: tell the peer, drop the rest."""
         self._finish(reason, abort=True)
 
-    def read(self, limit: int = 262_144) -> bytes:
-        """Bytes for the local TCP: about `limit`, more only if a single packet is bigger; empty for none."""
+    def read(self, limit: int = 262_144) -> list[memoryview]:
+        """Bytes for the local TCP, in parts: about `limit`, more only if a single packet is bigger."""
         return self._receive.read(limit)
 
     def delivered(self, now: float) -> None:

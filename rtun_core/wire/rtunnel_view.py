@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rtun_core.wire.rtunnel_ack import AckPolicy
+from rtun_core.wire.rtunnel_budget import Budget
 from rtun_core.wire.rtunnel_close import Closing
 from rtun_core.wire.rtunnel_liveness import Liveness
 from rtun_core.wire.rtunnel_probe import Probe
@@ -17,10 +18,18 @@ class SessionView:
     """The parts of a session and everything that can be read off them; nothing here changes them.
 
     `end` is None until the session is over, `drop_socket` asks for the WebSocket to be closed, and
-    `half_close` is what the first handshake settled.
+    `half_close` is what the first handshake settled. `budget` is shared with other sessions.
     """
 
-    def __init__(self, *, session_id: str, role: Role, now: float, config: SessionConfig = _DEFAULTS) -> None:
+    def __init__(
+        self,
+        *,
+        session_id: str,
+        role: Role,
+        now: float,
+        config: SessionConfig = _DEFAULTS,
+        budget: Budget | None = None,
+    ) -> None:
         self.session_id = session_id
         self.role = role
         self.half_close = False
@@ -28,7 +37,7 @@ class SessionView:
         self.end: End | None = None
         self.drop_socket = False
         self._config = config
-        self._send = SendWindow(config.send_buffer, self.counters)
+        self._send = SendWindow(config.send_buffer, self.counters, budget)
         self._receive = ReceiveQueue()
         self._acks = AckPolicy(delay=config.ack_delay, every=config.ack_every)
         self._probe = Probe()

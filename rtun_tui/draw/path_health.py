@@ -6,6 +6,7 @@ All courses share one scale and the same seconds, so that tunnels can be compare
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from textual.strip import Strip
 
 from rtun_core.model import TunnelState, TunnelView
 from rtun_core.view.cells import visible
-from rtun_core.view.history import HistoryPicture, Series, TunnelHistory
+from rtun_core.view.history import MAX_TUNNELS, HistoryPicture, Series, TunnelHistory
 from rtun_core.view.units import millis_text, share_text
 from rtun_tui.draw.frame import Brush
 from rtun_tui.draw.plot import FINE, Scale, highest, sparkline
@@ -53,6 +54,7 @@ class HealthLine(NamedTuple):
     rank: int
 
 
+@lru_cache(maxsize=MAX_TUNNELS)  # a history never changes, and is judged at each look
 def is_worse(history: TunnelHistory, step: float = 1.0) -> bool:
     """Whether the last two minutes are clearly above what all five were like, in round trip or loss.
 
@@ -89,8 +91,8 @@ def health_lines(tunnels: Sequence[TunnelView], history: HistoryPicture, rows: i
 
 def fit_scale(scale: Scale, lines: Sequence[HealthLine], mode: Mode) -> float:
     """The top that all lines share."""
-    series = [_series(line, mode) for line in lines]
-    return scale.fit(max((highest(each) for each in series if each is not None), default=0.0))
+    known = (line.history for line in lines if line.history is not None)
+    return scale.fit(max((_highest(history, mode) for history in known), default=0.0))
 
 
 def new_scale(mode: Mode) -> Scale:
@@ -113,10 +115,9 @@ def health_strip(
     room = width - cell_len(head) - len(tail) - note_room
     if room < _COURSE_FROM:
         room = 0
-    series = _series(line, mode)
     course = " " * room
-    if series is not None and room:
-        course = sparkline(series, room, top=top, ascii=brush.ascii, count=count)
+    if line.history is not None and room:
+        course = _course(line.history, mode, room, top, count, ascii=brush.ascii)
     text = palette.style("text")
     plot = palette.style("plot-rtt" if mode == "rtt" else "plot-loss")
     pieces = ((head, text), (course, plot), (tail, text), (note, palette.style(line.role)))
@@ -149,10 +150,15 @@ def _note(line: HealthLine, width: int) -> tuple[str, int]:
     return (f"  {text}" if text else ""), room
 
 
-def _series(line: HealthLine, mode: Mode) -> Series | None:
-    if line.history is None:
-        return None
-    return line.history.rtt if mode == "rtt" else line.history.loss
+@lru_cache(maxsize=MAX_TUNNELS)
+def _course(history: TunnelHistory, mode: Mode, room: int, top: float, count: int, *, ascii: bool) -> str:
+    series = history.rtt if mode == "rtt" else history.loss
+    return sparkline(series, room, top=top, ascii=ascii, count=count)
+
+
+@lru_cache(maxsize=MAX_TUNNELS)
+def _highest(history: TunnelHistory, mode: Mode) -> float:
+    return highest(history.rtt if mode == "rtt" else history.loss)
 
 
 def _loss(tunnel: TunnelView) -> float | None:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from textual.strip import Strip
 
+from rtun_core.view.cells import CellWriter
 from rtun_core.view.page import Sort
 from rtun_core.view.units import Look
 from rtun_tui.draw.frame import Brush, bottom_line, rule_line, top_line, with_sides
@@ -23,6 +24,7 @@ from rtun_tui.draw.table import (
     missing_strip,
     row_cells,
     row_strip,
+    row_writers,
 )
 from rtun_tui.table_state import TableState
 
@@ -66,7 +68,7 @@ class TableLines:
     """The lines of a table in a widget of `width` x `height` cells.
 
     `framed` draws a box; without it there is only a rule above the titles. `now` is the Unix time
-    that ages count to; `look` and `now` hold for the texts made after `forget()`.
+    that ages count to: it holds for the texts made after `forget()`, `look` for those after `arrange()`.
     """
 
     state: TableState
@@ -75,8 +77,11 @@ class TableLines:
     framed: bool = True
     look: Look = field(default_factory=Look)
     now: float = 0.0
-    layout: Layout = ()
+    layout: Layout = field(default_factory=Layout)
     _cells: dict[int, RowCells] = field(default_factory=dict)  # by index among the shown rows
+    _writers: tuple[CellWriter, ...] = ()
+    _arranged: tuple[object, ...] = ()  # what the layout was made from
+    _chosen: int = 0  # columns, whether there is room for them or not
 
     @property
     def inner_width(self) -> int:
@@ -91,8 +96,7 @@ class TableLines:
     @property
     def hidden(self) -> int:
         """Chosen columns that have no room on the right."""
-        state = self.state
-        return max(0, len(state.shown_columns()) - state.first_column - len(self.layout))
+        return max(0, self._chosen - self.state.first_column - len(self.layout))
 
     def forget(self) -> None:
         """Write all texts anew: other rows, another time, or another look."""
@@ -104,11 +108,15 @@ class TableLines:
             return
         state = self.state
         state.resize(self.rows)
+        wanted = state.columns, state.totals, self.inner_width, state.wide, state.first_column, self.look
+        if wanted == self._arranged:
+            return
+        self._arranged = wanted
         columns, first = state.shown_columns(), state.first_column
-        layout = layout_columns(columns, self.inner_width, state.wide, first_column=first)
-        if layout != self.layout:
-            self.layout = layout
-            self.forget()
+        self._chosen = len(columns)
+        self.layout = layout_columns(columns, self.inner_width, state.wide, first_column=first)
+        self._writers = row_writers(self.layout, self.look)
+        self.forget()
 
     def say(self, heading: str, note: str, empty: str) -> list[Line]:
         """Every line, from the top. `heading` and `note` are in the upper edge, `empty` where no row is."""
@@ -134,7 +142,7 @@ class TableLines:
             return Row(None, cursor, marked=False)
         cells = self._cells.get(index)
         if cells is None:
-            cells = row_cells(self.state.table, row, self.layout, self.look, self.now)
+            cells = row_cells(self.state.table, row, self.layout, self._writers, self.now)
             self._cells[index] = cells
         return Row(cells, cursor, self.state.is_marked(row))
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from textual import events
 from textual.app import ComposeResult
@@ -54,6 +54,7 @@ class Overview(Screen[None], inherit_bindings=False):
 
     CSS_PATH = "overview.tcss"
     AUTO_FOCUS = None
+    BLANK = True  # the panes cover it: nothing of its own is drawn at each look
 
     class Act(Message):
         """A key of the keymap was pressed in a pane; `key` is None for what the mouse did."""
@@ -79,27 +80,29 @@ class Overview(Screen[None], inherit_bindings=False):
         self.desk = desk
         self.keymap = keymap
         self.picture: Picture | None = None
-        self._complete = complete
         self._ascii = ascii
-        self._wall = wall
         self._works = works
         self._status = SourceStatus("LIVE")
         self._last_event = ""
         self._placed: tuple[Mapping[Pane, Box], bool] | None = None
+        self._tables = {table: LiveTable(desk.tables[table], id=table) for table in TABLES}
+        others = (
+            Throughput(id="throughput"),
+            PathHealth(id="health"),
+            Detail(id="detail"),
+            EventList(id="events"),
+            Prompt(complete, id="prompt"),
+            KeyHints(id="footer"),
+            Tiny(id="tiny"),
+        )
+        self._all = (Header(id="header", wall=wall), Tabs(id="tabs"), *self._tables.values(), *others)
+        self._hinted = {pane: hinted(pane, keymap) for pane in PANES}
+        # Looked up at each look and each key: searching the tree for them costs more.
+        self._kinds: dict[type[Widget], Widget] = {type(widget): widget for widget in self._all}
 
     def compose(self) -> ComposeResult:
         """Every pane; where it stands, and whether, is decided by `arrange`."""
-        yield Header(id="header", wall=self._wall)
-        yield Tabs(id="tabs")
-        for table in TABLES:
-            yield LiveTable(self.desk.tables[table], id=table)
-        yield Throughput(id="throughput")
-        yield PathHealth(id="health")
-        yield Detail(id="detail")
-        yield EventList(id="events")
-        yield Prompt(self._complete, id="prompt")
-        yield KeyHints(id="footer")
-        yield Tiny(id="tiny")
+        return self._all
 
     def on_mount(self) -> None:
         """Nothing is known yet."""
@@ -117,6 +120,15 @@ class Overview(Screen[None], inherit_bindings=False):
         self._place()
         self._fill()
         self._titles()
+
+    def draw_now(self) -> None:
+        """Send what has changed to the terminal at once; Textual by itself waits for its next beat."""
+        if not self.is_running or not self.is_current:
+            return
+        placed = self._compositor.visible_widgets
+        panes = (widget for widget in self._all if isinstance(widget, Drawn) and widget in placed)
+        self._dirty_widgets.update(pane for pane in panes if pane.claim())
+        self._on_timer_update()
 
     def tell(self, events: Sequence[Stamped]) -> None:
         """Take what happened."""
@@ -137,6 +149,11 @@ class Overview(Screen[None], inherit_bindings=False):
         """The keys again, where something was said in their place."""
         self.pane(KeyHints).clear()
 
+    def use_keys(self, keymap: Keymap) -> None:
+        """Other keys, from now on."""
+        self.keymap = keymap
+        self._hinted = {pane: hinted(pane, keymap) for pane in PANES}
+
     def look_as(self, palette: Palette) -> None:
         """Colours, units and characters for every pane."""
         for widget in self.query(Drawn):  # those inside of other panes, too
@@ -148,8 +165,9 @@ class Overview(Screen[None], inherit_bindings=False):
         pane = self.query_one(f"#{self.desk.pane}", Widget)
         if not self.prompt.editing and pane.display and self.focused is not pane:
             self.set_focus(pane)
-        for widget in self._drawn:
-            widget.look = self.desk.look
+        for widget in self._all:
+            if isinstance(widget, Drawn):
+                widget.look = self.desk.look
         self.pane(EventList).level = self.desk.level
         for table in TABLES:
             self.table(table).sync()
@@ -164,7 +182,7 @@ class Overview(Screen[None], inherit_bindings=False):
         if self._placed == (boxes, framed):
             return
         self._placed = boxes, framed
-        for widget in self.children:
+        for widget in self._all:
             box = boxes.get(widget.id or "")
             widget.display = box is not None
             if box is not None:
@@ -211,35 +229,27 @@ class Overview(Screen[None], inherit_bindings=False):
         """Key, word, whether it works, for the pane in front. The first and the last one stay the longest."""
         if self.prompt.editing:
             return TYPING
-        pane, works = self.desk.pane, self._works()
-        return [
-            (display_key(self.keymap.of(action.id)[0]), action.hint, works(action.id))
-            for action in sorted(KEY_ACTIONS, key=lambda action: action.id != "app.help")
-            if action.hint and pane in action.panes and self.keymap.of(action.id)
-        ]
+        works = self._works()
+        return [(key, word, works(action)) for key, word, action in self._hinted[self.desk.pane]]
 
     # -- parts ---------------------------------------------------------------------------------
 
     def pane(self, kind: type[_Kind]) -> _Kind:
-        """A pane by its kind."""
-        return self.query_one(kind)
+        """A pane by its kind, of which there is one."""
+        return cast(_Kind, self._kinds[kind])
 
     def table(self, table: TableId) -> LiveTable:
         """A table by its name."""
-        return self.query_one(f"#{table}", LiveTable)
-
-    @property
-    def _drawn(self) -> list[Drawn]:
-        return [widget for widget in self.children if isinstance(widget, Drawn)]
+        return self._tables[table]
 
     @property
     def prompt(self) -> Prompt:
         """The line above the keys."""
-        return self.query_one(Prompt)
+        return self.pane(Prompt)
 
     def shown(self) -> frozenset[str]:
         """The panes that have a place now."""
-        return frozenset(widget.id for widget in self.children if widget.display and widget.id)
+        return frozenset(widget.id for widget in self._all if widget.display and widget.id)
 
     # -- keys and mouse ------------------------------------------------------------------------
 
@@ -311,3 +321,12 @@ class Overview(Screen[None], inherit_bindings=False):
     def on_live_table_chosen(self) -> None:
         """Enter or a double click."""
         self.post_message(self.Act("look.detail"))
+
+
+def hinted(pane: str, keymap: Keymap) -> list[tuple[str, str, str]]:
+    """Key, word and action of what the footer tells in a pane, how to get help first."""
+    return [
+        (display_key(keymap.of(action.id)[0]), action.hint, action.id)
+        for action in sorted(KEY_ACTIONS, key=lambda action: action.id != "app.help")
+        if action.hint and pane in action.panes and keymap.of(action.id)
+    ]

@@ -136,10 +136,8 @@ class EventList(Painted, can_focus=True):
         """All lines of the pane."""
         inner = max(0, width - 2) if self.framed else width
         self._log.rows = max(0, height - (2 if self.framed else 1))
-        lines = [
-            event_strip(entry, inner, self.brush, self.look, search=self.search)
-            for entry in self._log.window()
-        ]
+        brush, look, search = self.brush, self.look, self.search
+        lines = [event_strip(entry, inner, brush, look, search=search) for entry in self._log.window()]
         if not lines and self._log.rows:
             lines = [self._nothing(inner)]
         if not self.framed:

@@ -257,9 +257,7 @@ class LiveTable(Drawn, can_focus=True):
         table = self._table
         table.width, table.height = self.size
         table.framed = self.framed
-        if table.look != self.look:
-            table.look = self.look
-            table.forget()
+        table.look = self.look
         table.arrange()
 
     def _changed_lines(self) -> list[int]:

@@ -24,6 +24,8 @@ FILTER = "/"
 COMMAND = ":"
 MESSAGE_TIME = 3.0  # seconds that a message stands
 TYPING_PAUSE = 0.15  # seconds after the last key until a filter is tried
+SUBMITTING = "enter"
+ENDING = frozenset({SUBMITTING, "escape", "ctrl+g"})  # keys that end editing
 HISTORY = 200  # lines remembered of each kind
 
 Complete = Callable[[str], Sequence[str]]
@@ -55,21 +57,27 @@ class Line(Input):
         Binding("up", "older", "older line", show=False),
         Binding("down", "newer", "newer line", show=False),
         Binding("tab", "cursor_right", "take the completion", show=False),
-        Binding("escape,ctrl+g", "give_up", "give up", show=False),
     ]
 
-    class GivenUp(Message):
-        """Escape was pressed."""
-
-    def __init__(self, suggester: Suggester) -> None:
-        super().__init__(compact=True, suggester=suggester, select_on_focus=False)
+    def __init__(self, prompt: Prompt) -> None:
+        super().__init__(compact=True, suggester=CommandSuggester(prompt), select_on_focus=False)
+        self._prompt = prompt
         self.history: list[str] = []
         self.seen: events.Key | None = None  # the last key that came here; unused ones bubble up
         self._place = 0
 
     async def _on_key(self, event: events.Key) -> None:
-        self.seen = event
-        await super()._on_key(event)
+        """What ends the line does so at once: a key right behind it is one of the panes."""
+        if self._prompt.editing and event.key not in ENDING:
+            self.seen = event
+            await super()._on_key(event)
+            return
+        event.stop()
+        event.prevent_default()
+        if self._prompt.editing:
+            self._prompt.end(event.key)
+        else:  # it was on its way when the line ended
+            self._prompt._forward_event(events.Key(event.key, event.character))
 
     def validate_value(self, value: str) -> str:
         """Only what can be shown, whatever is pasted."""
@@ -88,10 +96,6 @@ class Line(Input):
     def action_newer(self) -> None:
         """The line after in the history; after the last one an empty line."""
         self._go(1)
-
-    def action_give_up(self) -> None:
-        """Stop editing."""
-        self.post_message(self.GivenUp())
 
     def _go(self, step: int) -> None:
         self._place = max(0, min(self._place + step, len(self.history)))
@@ -138,7 +142,7 @@ class Prompt(Horizontal):
         """The resting line, and the sign and the line that is typed."""
         yield Label()
         yield Sign()
-        yield Line(CommandSuggester(self))
+        yield Line(self)
 
     def on_mount(self) -> None:
         """Nothing is typed."""
@@ -164,10 +168,8 @@ class Prompt(Horizontal):
         line = self.query_one(Line)
         if event is line.seen:
             return
-        if event.key == "enter":
-            line.post_message(Line.Submitted(line, line.value))
-        elif event.key == "escape":
-            line.action_give_up()
+        if event.key in ENDING:
+            self.end(event.key)
         elif event.key == "backspace":
             line.action_delete_left()
         elif event.is_printable and event.character:
@@ -198,34 +200,25 @@ class Prompt(Horizontal):
         if self._kind == FILTER:
             self._typing = self.set_timer(TYPING_PAUSE, self._rested)
 
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Remember the line and hand it over."""
-        event.stop()
-        kind, text = self._kind, event.value.strip()
-        if not kind:
-            return  # the same key, which came here twice
-        history = self._history[kind]
-        if text:
-            history[:] = [*[line for line in history if line != text][-HISTORY + 1 :], text]
-        self._end()
-        self.post_message(self.Submitted(kind, text))
-
-    def on_line_given_up(self, event: Line.GivenUp) -> None:
-        """As if nothing had been typed."""
-        event.stop()
-        kind, before = self._kind, self._before
-        self._end()
-        self.post_message(self.Cancelled(kind, before))
-
-    def _rested(self) -> None:
-        if self._kind:
-            self.post_message(self.Changed(self._kind, self.query_one(Line).value.strip()))
-
-    def _end(self) -> None:
+    def end(self, key: str) -> None:
+        """Stop editing: hand the line over and remember it, or go on as if nothing had been typed."""
+        kind, text = self._kind, self.query_one(Line).value.strip()
         if self._typing is not None:
             self._typing.stop()
         self._kind = ""
         self._show_editing(editing=False)
+        # To the screen itself, where what the keys behind this one mean is told as well: in this order.
+        if key != SUBMITTING:
+            self.screen.post_message(self.Cancelled(kind, self._before))
+            return
+        history = self._history[kind]
+        if text:
+            history[:] = [*[line for line in history if line != text][-HISTORY + 1 :], text]
+        self.screen.post_message(self.Submitted(kind, text))
+
+    def _rested(self) -> None:
+        if self._kind:
+            self.post_message(self.Changed(self._kind, self.query_one(Line).value.strip()))
 
     def forget(self) -> None:
         """The resting line again, at once."""

@@ -24,7 +24,7 @@ from typing import Final, NamedTuple
 import psutil
 
 from tests.bench.row import Row, row_of
-from tests.bench.tcp_load import BLOCK, REQUEST
+from tests.bench.tcp_load import BLOCK, REQUEST, bounded
 from tests.e2e.processes import Fleet, Process
 from tests.e2e.tcp import port_of
 from tests.e2e.tunnel import connect, serve
@@ -39,7 +39,7 @@ _MIB: Final = 1024 * 1024
 _BULK: Final = 128 * _MIB
 _QUICK_BULK: Final = 32 * _MIB
 _WARM_S: Final = 1.0
-_SPAN_S: Final = 2.0
+_SPAN_S: Final = 8.0
 _RESET: Final = struct.pack("ii", 1, 0)  # what is under way is not waited for
 _ENDLESS: Final = 1 << 62
 _TRIPS: Final = 1000
@@ -197,7 +197,9 @@ def measure_connects(connects: int = CONNECTS) -> list[Row]:
 
 
 def _request(port: int, mode: bytes, number: int = 0) -> socket.socket:
-    connection = socket.create_connection(("127.0.0.1", port), timeout=60)
+    connection = bounded(socket.socket())
+    connection.settimeout(60)
+    connection.connect(("127.0.0.1", port))
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.sendall(REQUEST.pack(mode, number))
     return connection

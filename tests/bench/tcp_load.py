@@ -32,6 +32,17 @@ _zeros = bytes(BLOCK)
 _scratch = memoryview(bytearray(BLOCK))
 
 
+def bounded(sock: socket.socket) -> socket.socket:
+    """Give a socket, or those that it accepts, buffers of one block; before it connects or listens.
+
+    Left alone the kernel lets each end of a stream have tens of megabytes. For 200 streams that is more than
+    it allows for all of TCP, it drops what arrives, and streams stand still for seconds.
+    """
+    for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+        sock.setsockopt(socket.SOL_SOCKET, option, BLOCK)
+    return sock
+
+
 class _Connection:
     """One connection of the target."""
 
@@ -70,7 +81,9 @@ class _Target:
     def __init__(self) -> None:
         self._open: list[_Connection] = []
         self._selector = selectors.DefaultSelector()
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
+        self._listener = bounded(socket.socket())
+        self._listener.bind(("127.0.0.1", 0))
+        self._listener.listen(_BACKLOG)
         self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
         self._selector.register(sys.stdin, selectors.EVENT_READ, self._answer)
         print(self._listener.getsockname()[1], flush=True)

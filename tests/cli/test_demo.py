@@ -123,7 +123,7 @@ def test_bad_values_are_named(refuse, option, value):
 def test_options_reach_the_plan(run, monkeypatch):
     plans = []
     monkeypatch.setattr(demo_stage, "DemoStage", lambda plan: plans.append(plan) or DemoStage(plan))
-    monkeypatch.setattr(demo_module, "run_engine", lambda *_: 0)
+    monkeypatch.setattr(demo_module, "run_engine", lambda services, *_: services(EventBus()) and 0)
     assert run("demo", "--seconds", "7", "--seed", "9", "--clients", "3", "--rate", "50") == (0, "", "")
     assert run("demo") == (0, "", "")
     assert plans == [
@@ -135,7 +135,7 @@ def test_options_reach_the_plan(run, monkeypatch):
 def test_with_the_console_it_plays_until_it_is_ended(run, monkeypatch):
     plans = []
     monkeypatch.setattr(demo_stage, "DemoStage", lambda plan: plans.append(plan) or DemoStage(plan))
-    monkeypatch.setattr(demo_module, "run_engine", lambda *_: 0)
+    monkeypatch.setattr(demo_module, "run_engine", lambda services, *_: services(EventBus()) and 0)
     assert run("demo", "--tui") == (0, "", "")
     assert (plans[0].seconds, plans[0].switch_after) == (86400.0, None)
 

@@ -14,7 +14,7 @@ import pytest
 from rtun_core.cli.console import ConsoleEnd, ConsoleOptions, EndKind
 from rtun_core.cli.outputs import OutputOptions
 from rtun_core.cli.run import SWITCH_INTERVAL, run_engine
-from rtun_core.errors import BindError, UsageError
+from rtun_core.errors import BindError, RtunError, UsageError
 from rtun_core.events import ServiceListening
 from rtun_core.model import ServiceSnapshot
 from rtun_core.view.page import ViewSpec
@@ -132,6 +132,7 @@ class Stage:
     def __init__(self):
         self.end = ConsoleEnd(EndKind.QUIT)
         self.acts = lambda source: None
+        self.frame = True  # whether the console came as far as its first frame
         self.after = lambda: None  # called when the console has gone; a reason ends the service
         self.stuck = False
         self.start_error = None
@@ -144,6 +145,10 @@ class Stage:
             raise self.check_error
 
     def show(self, source, options):
+        if self.frame:
+            options.shown()
+        while self.frame and not source.title and source.status.word == "LIVE":
+            pass
         self.seen = {
             "interval": sys.getswitchinterval(),
             "thread": threading.current_thread(),
@@ -331,6 +336,26 @@ def test_a_service_that_cannot_start_ends_the_run_after_the_console(stage):
     stage.end = ConsoleEnd(EndKind.ENGINE_ENDED)
     with pytest.raises(BindError, match="is in use"):
         stage.run()
+
+
+@pytest.mark.parametrize("kind", [EndKind.QUIT, EndKind.LOST, EndKind.SIGNAL])
+def test_a_console_that_closes_before_its_first_frame(stage, kind):
+    stage.frame = False
+    stage.end = ConsoleEnd(kind, signal.SIGTERM)
+    assert stage.run() == 0
+
+
+def test_a_console_closed_before_its_first_frame_leaves_the_engine_running(stage):
+    stage.frame, stage.end = False, ConsoleEnd(EndKind.DETACHED)
+    stage.after = lambda: "enough"
+    assert stage.run() == 0
+    assert stage.thread_name == "engine"
+
+
+def test_an_engine_that_cannot_be_built_is_told_after_the_console(stage, tmp_path):
+    stage.end = ConsoleEnd(EndKind.ENGINE_ENDED)
+    with pytest.raises(RtunError, match="log"):
+        stage.run(log_file=tmp_path / "no such folder" / "log")
 
 
 def test_json_and_a_console_do_not_share_a_terminal(stage):

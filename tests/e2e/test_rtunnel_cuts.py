@@ -200,6 +200,22 @@ def test_the_end_of_a_stream_survives_cuts(through: Through, order: str) -> None
     target.close()
 
 
+@pytest.mark.parametrize("how", ["rst", "fin"])
+def test_cuts_inside_tls(fleet: Fleet, echo_target: TcpTarget, how: How) -> None:
+    cert, key = fleet.certificate()
+    server = serve(fleet, echo_target.address, "--cert", cert, "--key", key)
+    limits = iter((300_000, 500_000))
+    proxy = CuttingProxy(port_of(server))
+    client = connect(fleet, f"wss://localhost:{proxy.port}/", "--ca", cert)
+    proxy.limit, proxy.how = (lambda: next(limits, None)), how
+    data = noise(MIB)
+    with dial(client) as connection:
+        assert summary(swap(connection, data)) == summary(data)
+    assert sum(link.dark for link in proxy.links) == 2
+    assert echo_target.accepted == 1
+    proxy.close()
+
+
 # ---- 6: cuts that only one side sees -------------------------------------------------------------------
 
 

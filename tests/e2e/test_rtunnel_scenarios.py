@@ -238,12 +238,13 @@ def test_a_hundred_sessions_leave_no_descriptors(fleet: Fleet, target: Make) -> 
     )
 
 
-@pytest.mark.parametrize("length", [1, 200_000, 10 * MIB])
-def test_a_target_that_sends_and_closes_at_once(fleet: Fleet, target: Make, length: int) -> None:
-    data = noise(length)
-    _, client = pair(fleet, target(source(data)))
-    with dial(client) as connection:
-        assert read_all(connection) == data
+def test_a_target_that_sends_and_closes_at_once(fleet: Fleet, target: Make) -> None:
+    sent = [noise(length) for length in (1, 200_000, 10 * MIB)]
+    turns = iter(sent)
+    _, client = pair(fleet, target(lambda connection: connection.sendall(next(turns))))
+    for data in sent:
+        with dial(client) as connection:
+            assert read_all(connection) == data
 
 
 def test_a_client_that_sends_and_closes_at_once(fleet: Fleet, target: Make) -> None:
@@ -476,6 +477,31 @@ async def test_nonsense_is_skipped_as_the_original_does(fleet: Fleet, target: Ma
         await peer.socket.send_bytes(packet(DATA, seq=4, payload=b"!"))
         await peer.wait_until(lambda: (peer.received, peer.acked) == (b"abtext!", 4))
         assert server.snapshot()["faults"]["bad-packet"] == len(bad)
+
+
+_UPGRADE = b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nX-Session-ID: s\r\n"
+_KEY = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+
+
+_NO_TUNNELS = {
+    "TLS at a port without": (b"\x16\x03\x01\x02\x00\x01" + noise(500), b"400"),
+    "noise": (noise(3000), b"400"),
+    "a long header": (b"GET / HTTP/1.1\r\nX: " + b"y" * 20_000 + b"\r\n\r\n", b"400"),
+    "a browser": (b"GET /a/b HTTP/1.1\r\nHost: x\r\n\r\n", b"404"),
+    "an old version": (_UPGRADE + b"Sec-WebSocket-Version: 12\r\n" + _KEY + b"\r\n", b"400"),
+    "no key": (_UPGRADE + b"Sec-WebSocket-Version: 13\r\n\r\n", b"400"),
+}
+
+
+def test_what_is_no_tunnel_is_answered_and_the_server_goes_on(fleet: Fleet, target: Make) -> None:
+    server = serve(fleet, target(echo).address)
+    for name, (sent, status) in _NO_TUNNELS.items():
+        with socket.create_connection(("127.0.0.1", port_of(server)), timeout=10) as stranger:
+            stranger.sendall(sent)
+            assert stranger.recv(64).split()[1:2] == [status], name
+    assert echoes(connect(fleet, server))
+    assert server.snapshot()["faults"] == {"handshake": 2}
+    assert server.stop() == 0
 
 
 @pytest.mark.parametrize("kind", ["ack", "far", "oversize"])

@@ -18,7 +18,9 @@ async def test_life_of_an_engine(bus, fake, names):
     events = bus.subscribe()
     service = fake()
     engine = Engine([service], bus)
+    assert not engine.is_up
     await engine.start()
+    assert engine.is_up
     engine.request_stop("enough", status=7)
     assert await engine.run_until_stopped() == 7
     await engine.stop()

@@ -50,6 +50,7 @@ def stage(fake):
         stage = Stage(fake, **errors)
         stages.append(stage)
         stage.thread.start()
+        assert stage.thread.engine is stage.thread.made
         return stage
 
     yield start
@@ -117,14 +118,34 @@ def test_a_service_that_fails_later(stage):
         running.thread.result()
 
 
-def test_without_an_engine_the_start_fails(fake):
+def test_an_engine_that_cannot_be_made(fake):
     bad = Stage(fake, build=BindError("no log"))
+    bad.thread.request_stop("enough")
+    bad.thread.start()
     with pytest.raises(BindError, match="no log"):
-        bad.thread.start()
-    with pytest.raises(BindError):
         bad.thread.result()
     with pytest.raises(BindError):
         _ = bad.thread.engine
+    assert bad.thread.made is None
+    assert bad.thread.events is None
+    assert not bad.thread.call(print, "never")
+    assert bad.thread.execute(SwitchAgent(name="beta"), "console") is None
+
+
+def test_what_is_asked_for_before_there_is_an_engine_is_done_then(fake, names):
+    early = Stage(fake)
+    thread = early.thread
+    thread.wait()  # for nothing, as it was not started
+    assert thread.made is None
+    assert not thread.stopping
+    assert thread.execute(SwitchAgent(name="beta"), "console") is None
+    thread.emit(Notice(topic="console", message="hello"))
+    thread.request_stop("enough", 7)
+    assert thread.stopping
+    thread.start()
+    thread.start()
+    assert thread.result() == 7
+    assert "notice" in names(thread.events)
 
 
 def test_after_the_end_nothing_is_taken(stage):
@@ -136,14 +157,6 @@ def test_after_the_end_nothing_is_taken(stage):
     thread.emit(Notice(topic="console", message="never"))
     thread.request_stop("again", 9)
     assert thread.result() == 0
-
-
-def test_before_the_start_nothing_is_taken(fake):
-    thread = Stage(fake).thread
-    assert not thread.call(print)
-    assert thread.execute(PinAgent(), "console") is None
-    with pytest.raises(AssertionError):
-        _ = thread.events
 
 
 def test_a_command_under_way_at_the_end_is_not_left_hanging(stage):

@@ -45,6 +45,7 @@ class Behind:
 def behind(fake, flow):
     behind = Behind(fake, tuple(flow(number, up=number) for number in range(1, 4)))
     behind.thread.start()
+    assert behind.thread.engine
     yield behind
     behind.thread.hurry(0)
     behind.thread.wait()
@@ -69,6 +70,28 @@ def test_the_first_look_finds_nothing_yet(behind):
     first = source.look([SPEC])
     assert first is None or keys(first) == [3, 2, 1]
     assert source.select(SPEC) in ([], ["00000003", "00000002", "00000001"]) or first is not None
+
+
+async def test_an_engine_that_is_still_to_come(fake, until):
+    behind = Behind(fake, ())
+    source, told = LiveSource(behind.thread), []
+    source.watch(lambda: told.append(threading.current_thread()))
+    await source.start()
+    assert source.look([SPEC]) is None
+    assert (source.title, source.status.word) == ("", "LIVE")
+    assert source.refusal == "the engine is still starting"
+    assert source.events() == []
+    with pytest.raises(CommandRefused, match="still starting"):
+        await source.execute(SwitchAgent(name="beta"))
+    behind.thread.start()
+    await until(lambda: told)
+    assert told == [threading.current_thread()]
+    picture = source.look([SPEC])
+    assert picture.snapshot.services == ("relay",)
+    assert (source.title, source.refusal) == ("relay", "")
+    await source.close()
+    behind.thread.hurry(0)
+    behind.thread.wait()
 
 
 async def test_before_the_first_picture_there_is_no_page(behind):

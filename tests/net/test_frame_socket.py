@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import socket
+import struct
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rtun_core.net import frame_socket
-from rtun_core.net.frame_socket import FrameSocket
-from rtun_core.net.udp import BATCH, HEADROOM, STRIDE, DatagramBatch, UdpSocket
+from rtun_core.net import frame_socket, udp_mmsg
+from rtun_core.net.frame_socket import Frames, FrameSocket
+from rtun_core.net.udp import BATCH, HEADROOM, STRIDE, DatagramBatch, Spans, UdpSocket
+from rtun_core.net.udp_segment import UDP_SEGMENT
 from rtun_core.wire.address import Address
 from rtun_core.wire.frame_policy import FrameTerms
 from rtun_core.wire.relay_frame import MAX_DATAGRAM, CodecKind, RelayCodec, flag_masks, header_masks
@@ -24,6 +26,9 @@ SEED = 0x12345678
 LIMIT = 5.0
 LOOPBACK = Address("127.0.0.1", 0)
 TAGGED = (CodecKind.TAGGED_9, CodecKind.OBFS_V2)
+
+
+needs_segments = pytest.mark.skipif(not udp_mmsg.available(), reason="segments are Linux's")
 
 
 def seed_of(kind):
@@ -49,27 +54,36 @@ def stun(first=b"y"):
 def batch_of(datagrams):
     """Datagrams as a socket would deliver them."""
     batch = DatagramBatch()
-    lengths, _ = batch.columns()
     for row, datagram in enumerate(datagrams):
-        batch.data[row, HEADROOM : HEADROOM + len(datagram)] = np.frombuffer(datagram, np.uint8)
-        lengths[row] = len(datagram)
+        start = row * STRIDE + HEADROOM
+        batch.data[start : start + len(datagram)] = np.frombuffer(datagram, np.uint8)
+        batch.length_column()[row] = len(datagram)
     batch.resize(len(datagrams))
     return batch
 
 
-def rows_of(payloads, rows):
-    """A matrix with each payload from column HEADROOM of its row on."""
-    data = np.full((BATCH, STRIDE), 0xEE, np.uint8)
-    for row, payload in zip(rows, payloads, strict=True):
-        data[row, HEADROOM : HEADROOM + len(payload)] = np.frombuffer(payload, np.uint8)
-    return data
+def joined_batch_of(datagrams):
+    """Datagrams as a socket delivers those that the kernel joined: nothing between them."""
+    lengths = np.array([len(datagram) for datagram in datagrams], np.int64)
+    data = np.frombuffer(b"".join(datagrams) + bytes(64), np.uint8).copy()
+    batch = DatagramBatch(Spans(data, np.zeros(1, np.int64), np.array([len(data)])))
+    batch.place(np.cumsum(lengths) - lengths, lengths)
+    return batch
+
+
+def frames_of(flows, payloads, rows):
+    """Frames with each payload from column HEADROOM of its row on."""
+    data = np.full(BATCH * STRIDE, 0xEE, np.uint8)
+    starts = np.array(rows, np.int64) * STRIDE + HEADROOM
+    for start, payload in zip(starts.tolist(), payloads, strict=True):
+        data[start : start + len(payload)] = np.frombuffer(payload, np.uint8)
+    lengths = np.array([len(payload) for payload in payloads], np.int64)
+    return Frames(data, starts, lengths, np.array(flows, np.uint64))
 
 
 def send_all(end, flows, payloads, rows=None):
     """Send a batch, in the given rows."""
-    rows = list(range(len(payloads))) if rows is None else rows
-    lengths = np.array([len(payload) for payload in payloads], np.int64)
-    return end.send(rows_of(payloads, rows), np.array(rows, np.intp), np.array(flows, np.uint64), lengths)
+    return end.send(frames_of(flows, payloads, range(len(payloads)) if rows is None else rows))
 
 
 async def until(condition, what="the condition"):
@@ -103,9 +117,8 @@ class Owner:
         self.frames.append((flow, payload))
 
     def on_frames(self, frames):
-        spans = zip(*(column.tolist() for column in frames[1:]), strict=True)
-        for row, flow, start, length in spans:
-            self.frames.append((flow, frames.data[row, start : start + length].tobytes()))
+        for flow, payload in zip(frames.flows.tolist(), frames.spans.payloads(), strict=True):
+            self.frames.append((flow, bytes(payload)))
 
     def on_report(self, report):
         self.reports.append(report)
@@ -152,6 +165,11 @@ class Peer:
     def raw(self, *datagrams):
         for datagram in datagrams:
             self.sock.sendto(datagram, tuple(self.far))
+
+    def joined(self, datagrams):
+        """Send datagrams of one size, the last of which may be shorter, as one message."""
+        size = [(socket.IPPROTO_UDP, UDP_SEGMENT, struct.pack("@H", len(datagrams[0])))]
+        self.sock.sendmsg([b"".join(datagrams)], size, 0, tuple(self.far))
 
     async def recv(self):
         async with asyncio.timeout(LIMIT):
@@ -283,6 +301,50 @@ async def test_large_bursts_keep_their_order(ends, kind):
     assert (end.rx_frames, end.received_packets) == (150, 150)
     assert end.received_bytes == sum(len(payload) for _, payload in sent)
     assert drops(end) == {}
+
+
+@needs_segments
+@pytest.mark.parametrize("size", [0, 1, 1000])
+async def test_frames_that_the_kernel_joined_are_taken_apart(ends, kind, size):
+    end, peer, owner = ends.start(kind=kind)
+    sent = [(number + 1, bytes([number]) * size) for number in range(40)] + [(99, b"")]
+    for first in range(0, 41, 20):
+        peer.joined([peer.frame(*frame) for frame in sent[first : first + 20]])
+    peer.send(7, b"alone")
+    peer.joined([peer.frame(0), peer.frame(5)])
+    await until(lambda: end.rx_frames == 44)
+    assert owner.frames == [*sent, (7, b"alone"), (5, b"")]
+    assert drops(end) == {}
+
+
+@needs_segments
+async def test_garbage_among_joined_frames_harms_nobody(ends, kind):
+    end, peer, owner = ends.start(kind=kind)
+    request = stun()
+    good = peer.frame(3, bytes(len(request) - len(peer.frame(3))))
+    datagrams = ([good] * 5 + [request, b"?" * len(request)]) * 3 + [b"?"]
+    peer.joined(datagrams)
+    await peer.beat()
+    assert [await peer.recv() for _ in range(3)] == [b"answer"] * 3
+    await until(lambda: end.rx_frames + sum(drops(end).values()) == 15 + 4)
+    assert owner.frames == [(3, bytes(len(request) - peer.codec.header_size))] * 15
+
+
+@needs_segments
+async def test_two_frame_sockets_hand_each_other_joined_frames(ends, kind):
+    first, _, at_first = ends.make(kind=kind)
+    second, _, at_second = ends.make(kind=kind)
+    first._socket.connect(second.local)
+    second._socket.connect(first.local)
+    first.start()
+    second.start()
+    payloads = [bytes([number]) * 1200 for number in range(BATCH - 1)] + [b"short"]
+    flows = list(range(1, BATCH + 1))
+    for sender, owner in ((first, at_second), (second, at_first)):
+        assert send_all(sender, flows, payloads) == BATCH
+        await until(lambda owner=owner: len(owner.frames) == BATCH)
+        assert owner.frames == list(zip(flows, payloads, strict=True))
+    assert drops(first) == drops(second) == {}
 
 
 async def test_the_largest_payload_fits_one_datagram(ends, kind):
@@ -694,8 +756,8 @@ def flip(frame, at, mask):
     return frame[:at] + bytes([frame[at] ^ mask]) + frame[at + 1 :]
 
 
-def outcome(batches, terms, kind, *, reports, one_by_one):
-    """Everything that can be seen of a socket after these batches came, in one of the two ways."""
+def outcome(batches, terms, kind, *, reports, one_by_one, deliver=batch_of):
+    """Everything that can be seen of a socket after these batches came, in one of the ways."""
     with (
         pytest.MonkeyPatch.context() as patch,
         contextlib.closing(asyncio.new_event_loop()) as loop,
@@ -705,7 +767,7 @@ def outcome(batches, terms, kind, *, reports, one_by_one):
         end, _, owner = ends.make(terms, kind=kind, reports=reports, max_payload=30, loop=loop)
         for batch in batches:
             ends.clock.now += 1
-            end._on_batch(batch_of(batch))
+            end._on_batch(deliver(batch))
         counts = (end.rx_frames, end.tx_frames, end.received_packets, end.received_bytes)
         requests = [data for data, _ in end._path.stun]
         state = (end.codec_name, end.max_payload, end.quiet, end.closed, requests)
@@ -721,8 +783,9 @@ def test_a_batch_and_its_datagrams_one_by_one_come_to_the_same(kind, reports, da
     terms = data.draw(st.sampled_from(choices))
     batches = data.draw(mixes(kind))
     one_by_one = outcome(batches, terms, kind, reports=reports, one_by_one=True)
-    together = outcome(batches, terms, kind, reports=reports, one_by_one=False)
-    assert together == one_by_one
+    for deliver in (batch_of, joined_batch_of):
+        together = outcome(batches, terms, kind, reports=reports, one_by_one=False, deliver=deliver)
+        assert together == one_by_one
 
 
 @given(st.sampled_from(CodecKind), st.lists(st.binary(max_size=80), min_size=1, max_size=BATCH))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rtun_core.errors import BindError
 from rtun_core.net import udp_mmsg
 from rtun_core.net.sockaddr import pack_sockaddr
-from rtun_core.net.udp import BATCH, HEADROOM, ROOM, STRIDE, UdpSocket
+from rtun_core.net.udp import BATCH, HEADROOM, ROOM, STRIDE, Spans, UdpSocket
 from rtun_core.net.udp_open import open_socket, thread_io
 from rtun_core.net.udp_send import QUEUE_PACKETS
 from rtun_core.net.udp_watch import MAX_ROUNDS
@@ -52,11 +52,13 @@ class Reader:
 
     def on_batch(self, batch):
         keys = batch.name_keys()
-        assert len(keys) == len(batch.lengths) == len(batch.truncated) == batch.count
+        marks = [False] * batch.count if batch.truncated is None else batch.truncated.tolist()
+        assert len(keys) == len(batch.starts) == len(marks) == batch.count
+        assert batch.sizes == batch.lengths.tolist()
         self.batches.append(batch.count)
         for row, key in enumerate(keys):
             assert key == name_key(batch.names[row].tobytes())
-            self.got.append((batch.payload(row), bool(batch.truncated[row]), batch.address(row)))
+            self.got.append((batch.payload(row), marks[row], batch.address(row)))
         self._changed.set()
 
     def on_error(self, error):
@@ -78,13 +80,14 @@ class Reader:
         return [payload for payload, _, _ in self.got]
 
 
-def matrix(payloads, start=HEADROOM):
-    """Payloads as rows in reverse order, and the arguments of `send_rows`."""
-    data = np.zeros((len(payloads), start + max(map(len, payloads))), np.uint8)
-    rows = np.arange(len(payloads))[::-1].copy()
-    for row, payload in zip(rows, payloads, strict=True):
-        data[row, start : start + len(payload)] = np.frombuffer(payload, np.uint8)
-    return data, rows, np.full(len(rows), start), np.array([*map(len, payloads)], np.int64)
+def spans_of(payloads):
+    """Payloads in a flat buffer, in reverse order and with room in front of each."""
+    lengths = np.array([*map(len, payloads)], np.int64)
+    ends = np.cumsum((lengths + HEADROOM)[::-1])[::-1]
+    data = np.zeros(int(lengths.sum()) + HEADROOM * len(payloads), np.uint8)
+    for end, payload in zip(ends.tolist(), payloads, strict=True):
+        data[end - len(payload) : end] = np.frombuffer(payload, np.uint8)
+    return Spans(data, ends - lengths, lengths)
 
 
 def names_of(addresses):
@@ -103,12 +106,15 @@ SIZES = st.one_of(
 @settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )  # the runner serves all examples
-@given(batches=st.lists(st.lists(st.tuples(st.integers(0, 2), SIZES), min_size=1, max_size=12), max_size=4))
-def test_batches_carry_what_single_datagrams_would(runner, portable, batches):
-    runner.run(check_against_model(portable, batches))
+@given(
+    batches=st.lists(st.lists(st.tuples(st.integers(0, 2), SIZES), min_size=1, max_size=12), max_size=4),
+    runs=st.booleans(),
+)
+def test_batches_carry_what_single_datagrams_would(runner, portable, batches, runs):
+    runner.run(check_against_model(portable, batches, runs))
 
 
-async def check_against_model(portable, batches):
+async def check_against_model(portable, batches, runs):
     sender = UdpSocket.open(local=V4, portable=portable)
     sockets = [UdpSocket.open(local=V4, portable=portable) for _ in range(3)]
     readers = [Reader(sock) for sock in sockets]
@@ -122,7 +128,8 @@ async def check_against_model(portable, batches):
             else:
                 oversize += 1
         names = names_of([sockets[to].local for to, _ in batch])
-        sent = sender.send_rows(*matrix(payloads), names)
+        peers = [to for to, _ in batch] if runs else None
+        sent = sender.send_spans(spans_of(payloads), names, peers)
         assert sent == sum(size <= MAX_UDP for _, size in batch)
         for reader, expected in zip(readers, model, strict=True):
             assert await reader.received(len(expected)) == expected
@@ -149,7 +156,7 @@ def test_connected_sockets_in_both_directions(runner, portable, local, count):
         client = UdpSocket.open(remote=server.local, portable=portable)
         at_server, at_client = Reader(server), Reader(client)
         payloads = [content(index, index * 7 % 900) for index in range(count)]
-        assert client.send_rows(*matrix(payloads)) == count
+        assert client.send_spans(spans_of(payloads)) == count
         await at_server.received(count)
         assert at_server.got == [(payload, False, client.local) for payload in payloads]
         assert max(at_server.batches) <= BATCH
@@ -170,15 +177,15 @@ def test_a_reader_rewrites_rows_and_sends_them_on(runner, portable):
         source = UdpSocket.open(remote=relay.local, portable=portable)
 
         def forward(batch):
-            assert batch.data.shape == (BATCH, STRIDE)
-            batch.data[: batch.count, HEADROOM - 3 : HEADROOM] = np.frombuffer(b"hd:", np.uint8)
-            starts = np.full(batch.count, HEADROOM - 3)
-            out.send_rows(batch.data, np.arange(batch.count), starts, batch.lengths + 3)
+            assert batch.starts.tolist() == [row * STRIDE + HEADROOM for row in range(batch.count)]
+            before = batch.starts[:, None] - np.arange(3, 0, -1)
+            batch.data[before] = np.frombuffer(b"hd:", np.uint8)
+            out.send_spans(Spans(batch.data, batch.starts - 3, batch.lengths + 3))
 
         relay.start(forward, pytest.fail)
         reader = Reader(target)
         payloads = [content(index, 100 + index) for index in range(BATCH)]
-        source.send_rows(*matrix(payloads))
+        source.send_spans(spans_of(payloads))
         await reader.received(BATCH)
         assert reader.payloads() == [b"hd:" + payload for payload in payloads]
         for sock in (target, relay, out, source):
@@ -212,7 +219,7 @@ def test_an_oversize_datagram_costs_no_neighbour(runner, portable, count):
         for bad in range(count):
             mixed = payloads.copy()
             mixed[bad] = bytes(MAX_UDP + 1)
-            assert client.send_rows(*matrix(mixed)) == count - 1
+            assert client.send_spans(spans_of(mixed)) == count - 1
         await reader.received(count * (count - 1))
         assert reader.payloads() == [p for bad in range(count) for p in payloads if p != payloads[bad]]
         assert client.stats.tx_dropped["oversize"] == count
@@ -239,7 +246,7 @@ def test_a_refused_port_is_reported_and_reading_goes_on(runner, portable, count)
         client = UdpSocket.open(remote=port, portable=portable)
         reader = Reader(client)
         for _ in range(2):  # the second meets the pending error of the first
-            assert client.send_rows(*matrix([b"hello"] * count)) == count
+            assert client.send_spans(spans_of([b"hello"] * count)) == count
             assert client.send(b"hello")
         assert not reader.errors  # never from inside send
         await reader.until(lambda: reader.errors)
@@ -324,7 +331,7 @@ def test_one_wake_up_is_bounded(runner, portable):
         client = UdpSocket.open(remote=server.local, portable=portable)
         total = BATCH * (MAX_ROUNDS + 1)
         for _ in range(MAX_ROUNDS + 1):
-            client.send_rows(*matrix([b"x"] * BATCH))
+            client.send_spans(spans_of([b"x"] * BATCH))
         reader, seen_by_others = Reader(server), []
         loop = asyncio.get_running_loop()
         on_batch = reader.on_batch
@@ -349,7 +356,7 @@ def test_stopping_inside_the_callback(runner, portable, act):
         server = UdpSocket.open(local=V4, portable=portable)
         client = UdpSocket.open(remote=server.local, portable=portable)
         for _ in range(2):
-            client.send_rows(*matrix([b"x"] * BATCH))
+            client.send_spans(spans_of([b"x"] * BATCH))
         batches, done = [], asyncio.Event()
 
         def stop(batch):
@@ -377,7 +384,7 @@ def test_a_closed_socket_drops_and_counts(runner, portable):
         sock.resume_reading()
         assert sock.closed
         assert not sock.send(b"x", sock.local)
-        assert sock.send_rows(*matrix([b"x"] * 5)) == 0
+        assert sock.send_spans(spans_of([b"x"] * 5)) == 0
         assert sock.stats.tx_dropped["socket"] == 6
 
     runner.run(check())
@@ -390,7 +397,7 @@ def test_kernel_drops_are_counted(runner):
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         server = UdpSocket(raw, asyncio.get_running_loop())
         client = UdpSocket.open(remote=server.local)
-        client.send_rows(*matrix([bytes(1000)] * 50))
+        client.send_spans(spans_of([bytes(1000)] * 50))
         reader = Reader(server)
         await reader.until(lambda: reader.got)
         client.send(b"the next datagram tells")
@@ -473,8 +480,8 @@ def test_what_the_kernel_does_not_take_waits(runner, connected):
         names = None if connected else names_of([server.local] * 400)
         assert client.send(b"dropped for newer ones", to)
         payloads = [content(index, 4) for index in range(400)]
-        assert client.send_rows(*matrix(payloads), names) == 400
-        assert client.send_rows(*matrix(payloads), names) == 400
+        assert client.send_spans(spans_of(payloads), names) == 400
+        assert client.send_spans(spans_of(payloads), names) == 400
         dropped = 801 - QUEUE_PACKETS
         assert client.stats.tx_dropped["queue"] == dropped
         assert client.stats.tx_packets == 0

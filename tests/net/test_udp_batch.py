@@ -1,6 +1,8 @@
 import asyncio
+import socket
 
 import numpy as np
+import pytest
 
 from rtun_core.net.sockaddr import pack_sockaddr
 from rtun_core.net.udp_batch import (
@@ -10,6 +12,7 @@ from rtun_core.net.udp_batch import (
     ROOM,
     STRIDE,
     DatagramBatch,
+    Spans,
     UdpStats,
     guard,
 )
@@ -22,10 +25,11 @@ V6 = [Address("2001:db8::1", 53), Address("fe80::1%3", 53)]
 
 def filled(payloads, addresses):
     batch = DatagramBatch()
-    lengths, _ = batch.columns()
+    lengths = batch.length_column()
     for row, (payload, address) in enumerate(zip(payloads, addresses, strict=True)):
-        batch.data[row, HEADROOM : HEADROOM + len(payload)] = np.frombuffer(payload, np.uint8)
-        batch.names[row] = np.frombuffer(pack_sockaddr(address), np.uint8)
+        start = row * STRIDE + HEADROOM
+        batch.data[start : start + len(payload)] = np.frombuffer(payload, np.uint8)
+        batch.set_name(row, pack_sockaddr(address))
         lengths[row] = len(payload)
         batch.ipv6 = batch.ipv6 or address.is_ipv6
     batch.resize(len(payloads))
@@ -34,13 +38,14 @@ def filled(payloads, addresses):
 
 def test_shape():
     batch = DatagramBatch()
-    assert batch.data.shape == (BATCH, STRIDE)
+    assert batch.data.shape == (len(batch.memory),)
     assert batch.data.ctypes.data % 64 == 0
     assert STRIDE % 64 == 0
     assert HEADROOM + ROOM == STRIDE
     assert batch.names.shape == (BATCH, 28)
     assert len(batch.memory) > BATCH * STRIDE
-    assert batch.count == len(batch.lengths) == len(batch.truncated) == 0
+    assert batch.count == len(batch.starts) == len(batch.lengths) == len(batch.sizes) == 0
+    assert batch.truncated is None
     assert batch.name_keys() == []
 
 
@@ -48,7 +53,67 @@ def test_rows_as_values():
     batch = filled([b"one", b"", b"three"], V4)
     assert [batch.payload(row) for row in range(3)] == [b"one", b"", b"three"]
     assert [batch.address(row) for row in range(3)] == V4
-    assert batch.lengths.tolist() == [3, 0, 5]
+    assert batch.lengths.tolist() == batch.sizes == [3, 0, 5]
+    assert batch.truncated is None
+    assert [bytes(payload) for payload in batch.spans().payloads()] == [b"one", b"", b"three"]
+
+
+def test_a_length_above_the_room_becomes_a_mark_until_the_next_batch():
+    batch = filled([b"", b"x", b""], V4)
+    batch.length_column()[[0, 2]] = ROOM + 1, 65507
+    batch.resize(3)
+    assert batch.sizes == batch.lengths.tolist() == [ROOM, 1, ROOM]
+    assert batch.truncated.tolist() == [True, False, True]
+    batch.length_column()[:2] = ROOM, 0
+    batch.resize(2)
+    assert (batch.sizes, batch.truncated) == ([ROOM, 0], None)
+
+
+def test_datagrams_may_be_placed_anywhere_in_bytes_of_ones_own():
+    data = np.frombuffer(b"-onetwo--three", np.uint8).copy()
+    batch = DatagramBatch(Spans(data, np.array([0, 7]), np.array([7, 7])))
+    batch.length_column()[:] = 7, 9
+    batch.resize(2)
+    assert [batch.payload(index) for index in range(2)] == [b"-onetwo", b"--three"]
+    assert batch.truncated.tolist() == [False, True]
+    batch.length_column()[:] = 7
+    batch.resize(2)
+    batch.place(np.array([1, 4, 9, 4]), np.array([3, 3, 5, 0]))
+    assert (batch.count, batch.sizes, batch.truncated) == (4, [3, 3, 5, 0], None)
+    assert [batch.payload(index) for index in range(4)] == [b"one", b"two", b"three", b""]
+
+
+def test_a_plain_read_fills_one_row_and_notices_what_is_too_large():
+    batch = DatagramBatch()
+    sender, receiver = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with sender, receiver:
+        receiver.setblocking(False)
+        sizes = [5, ROOM, ROOM + 1, 9000]
+        for number, size in enumerate(sizes):
+            sender.send(bytes([number + 1]) * size)
+        for row in range(BATCH - 4, BATCH):
+            batch.read_from(receiver, row)
+        with pytest.raises(BlockingIOError):
+            batch.read_from(receiver, 0)
+    batch.resize(BATCH)
+    assert batch.sizes[-4:] == [5, ROOM, ROOM, ROOM]
+    assert batch.truncated[-4:].tolist() == [False, False, True, True]
+    assert [batch.payload(BATCH - 4 + number)[:5] for number in range(4)] == [
+        bytes([n]) * 5 for n in range(1, 5)
+    ]
+
+
+def test_spans_can_be_chosen_and_cut():
+    spans = Spans(np.frombuffer(b"onetwothree", np.uint8), np.array([0, 3, 6]), np.array([3, 3, 5]))
+
+    def payloads(spans, first=0):
+        return [bytes(payload) for payload in spans.payloads(first)]
+
+    assert payloads(spans) == [b"one", b"two", b"three"]
+    assert payloads(spans, 2) == [b"three"]
+    assert payloads(spans.part(1, 3)) == [b"two", b"three"]
+    assert payloads(spans.take(np.array([2, 0, 2]))) == [b"three", b"one", b"three"]
+    assert payloads(spans.take(np.array([False, True, False]))) == [b"two"]
 
 
 def test_keys_are_ints_for_ipv4_and_bytes_for_ipv6():

@@ -8,7 +8,7 @@ import pytest
 
 from rtun_core.net import udp_mmsg
 from rtun_core.net.sockaddr import pack_sockaddr
-from rtun_core.net.udp_batch import BATCH, HEADROOM, ROOM
+from rtun_core.net.udp_batch import BATCH, ROOM, Spans
 from rtun_core.net.udp_mmsg import MmsgIO, _read_overflow
 from rtun_core.wire.address import Address
 
@@ -26,9 +26,10 @@ def pair():
         yield server, client
 
 
-def rows(count, size=8):
-    data = np.arange(count * size, dtype=np.uint8).reshape(count, size)
-    return data, np.arange(count), np.zeros(count, np.int64), np.full(count, size)
+def spans(count, size=8):
+    """Datagrams that tell their number by their content, and overlap nowhere."""
+    data = np.arange(count * size, dtype=np.uint8)
+    return Spans(data, np.arange(count) * size, np.full(count, size))
 
 
 def test_receives_into_the_rows_asked_for(pair):
@@ -40,30 +41,30 @@ def test_receives_into_the_rows_asked_for(pair):
     assert io.receive(server, 7, 10) == 1
     assert io.receive(server, 8, 10) == 0
     assert io.error is None
-    lengths, truncated = io.batch.columns()
-    assert lengths[5:8].tolist() == [3, 0, ROOM]
-    assert truncated[5:8].tolist() == [False, False, True]
-    assert io.batch.data[5, HEADROOM : HEADROOM + 3].tobytes() == b"one"
+    io.batch.resize(8)
+    assert io.batch.sizes[5:] == [3, 0, ROOM]
+    assert io.batch.truncated[5:].tolist() == [False, False, True]
+    assert io.batch.payload(5) == b"one"
     sender = pack_sockaddr(Address(*client.getsockname()))
     assert {io.batch.names[row].tobytes() for row in (5, 6, 7)} == {sender}
 
 
 @pytest.mark.parametrize("count", [1, 3, 4, BATCH])
-@pytest.mark.parametrize("named", [False, True])
-def test_sends_loaded_rows_from_any_of_them_on(pair, count, named):
+@pytest.mark.parametrize(("named", "peered"), [(False, False), (True, False), (True, True)])
+def test_sends_loaded_datagrams_from_any_of_them_on(pair, count, named, peered):
     server, client = pair
     io = MmsgIO()
     name = pack_sockaddr(Address(*server.getsockname()))
     names = np.frombuffer(name * count, np.uint8).reshape(count, 28) if named else None
-    datagrams = rows(count)
-    io.sender.load(*datagrams, names)
+    datagrams = spans(count)
+    io.sender.load(datagrams, names, [7] * count if peered else None)
     first = done = count // 2
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unconnected:
         while done < count:
             done += io.sender.transmit(unconnected if named else client, done, count)
         assert io.receive(server, 0, BATCH) == count - first
-    got = io.batch.data[: count - first, HEADROOM : HEADROOM + 8]
-    assert (got == datagrams[0][first:]).all()
+    io.batch.resize(count - first)
+    assert [*io.batch.spans().payloads()] == [*datagrams.payloads(first)]
 
 
 def test_a_full_kernel_shows_as_blocking():
@@ -71,7 +72,7 @@ def test_a_full_kernel_shows_as_blocking():
     sender, receiver = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     with sender, receiver:
         sender.setblocking(False)
-        io.sender.load(*rows(BATCH), None)
+        io.sender.load(spans(BATCH), None, None)
         with pytest.raises(BlockingIOError):
             send_until_full(io, sender)
 
@@ -87,7 +88,7 @@ def test_errors_of_the_first_datagram_are_raised(pair, count):
     io = MmsgIO()
     server.close()
     client.send(b"x")
-    io.sender.load(*rows(count), None)
+    io.sender.load(spans(count), None, None)
     with pytest.raises(ConnectionRefusedError):
         io.sender.transmit(client, 0, count)
     assert io.receive(client, 0, 1) == 0

@@ -4,7 +4,7 @@ import socket
 import pytest
 
 from rtun_core.net.sockaddr import pack_sockaddr
-from rtun_core.net.udp_batch import BATCH, HEADROOM, ROOM
+from rtun_core.net.udp_batch import BATCH, ROOM
 from rtun_core.net.udp_plain import PlainIO
 from rtun_core.wire.address import Address
 
@@ -31,10 +31,10 @@ def test_receives_into_the_rows_asked_for(pair):
     assert io.receive(server, BATCH - 1, 1) == 1
     assert io.receive(server, 0, BATCH) == 0
     assert io.error is None
-    lengths, truncated = io.batch.columns()
-    assert lengths[-3:].tolist() == [3, 0, ROOM]
-    assert truncated[-3:].tolist() == [False, False, True]
-    assert io.batch.data[BATCH - 3, HEADROOM : HEADROOM + 3].tobytes() == b"one"
+    io.batch.resize(BATCH)
+    assert io.batch.sizes[-3:] == [3, 0, ROOM]
+    assert io.batch.truncated[-3:].tolist() == [False, False, True]
+    assert io.batch.payload(BATCH - 3) == b"one"
     sender = pack_sockaddr(Address(*client.getsockname()))
     assert {name.tobytes() for name in io.batch.names[-3:]} == {sender}
 
@@ -68,3 +68,14 @@ def test_a_datagram_that_the_system_refuses_to_cut_is_skipped():
     assert io.receive(sock, 0, 5) == 2
     assert len(sock.script) == 8
     assert io.error is None
+
+
+def test_segments_are_plain_datagrams_here(pair):
+    server, client = pair
+    io = PlainIO()
+    for payload in (b"one", b"", bytes(ROOM + 1)):
+        client.send(payload)
+    assert io.receive_segments(server, 8) == io.segments.count == 3
+    assert io.segments.payload(0) == b"one"
+    assert io.segments.truncated.tolist() == [False, False, True]
+    assert io.receive_segments(server, 8) == io.segments.count == 0

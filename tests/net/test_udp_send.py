@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from rtun_core.net.sockaddr import pack_sockaddr
-from rtun_core.net.udp_batch import BATCH, UdpStats
-from rtun_core.net.udp_send import QUEUE_BYTES, QUEUE_PACKETS, Rows, SendQueue, send_one, send_rows
+from rtun_core.net.udp_batch import BATCH, Spans, UdpStats
+from rtun_core.net.udp_send import QUEUE_BYTES, QUEUE_PACKETS, Outgoing, SendQueue, send_one, send_spans
 from rtun_core.wire.address import Address
 
 
@@ -27,18 +27,15 @@ class Wire:
 
 
 class WireSender:
-    """`RowSender` onto a `Wire`, taking up to `stride` datagrams in one call."""
+    """`SpanSender` onto a `Wire`, taking up to `stride` datagrams in one call."""
 
     def __init__(self, stride):
         self.stride = stride
 
     segments_refused = False
 
-    def load(self, data, rows, starts, lengths, names, *, segment=True):
-        self.payloads = [
-            data[row, start : start + length]
-            for row, start, length in zip(rows, starts, lengths, strict=True)
-        ]
+    def load(self, spans, names, peers, *, segment=True):
+        self.payloads = list(spans.payloads())
 
     def transmit(self, sock, first, count):
         sent = 0
@@ -51,15 +48,16 @@ class WireSender:
 
 
 class WireIO:
-    """What `send_rows` sees of a `BatchIO`; a stride of 0 means that there is no `RowSender`."""
+    """What `send_spans` sees of a `BatchIO`; a stride of 0 means that there is no `SpanSender`."""
 
     def __init__(self, stride):
         self.sender = WireSender(stride) if stride else None
 
 
-def rows(count):
-    data = np.arange(count, dtype=np.uint32).astype(">u4").view(np.uint8).reshape(count, 4)
-    return Rows(data, np.arange(count), np.zeros(count, np.int64), np.full(count, 4), None)
+def numbered(count):
+    """Datagrams of 4 bytes each, which hold their number."""
+    data = np.arange(count, dtype=">u4").view(np.uint8)
+    return Outgoing(Spans(data, np.arange(count) * 4, np.full(count, 4)))
 
 
 def numbers(sock):
@@ -68,7 +66,7 @@ def numbers(sock):
 
 def run(script, count, stride=BATCH):
     sock, stats, reports = Wire(*script), UdpStats(), []
-    result = send_rows(WireIO(stride), sock, rows(count), stats, reports.append)
+    result = send_spans(WireIO(stride), sock, numbered(count), stats, reports.append)
     dropped = {reason: number for reason, number in stats.tx_dropped.items() if number}
     assert stats.tx_packets == result[0] == len(sock.sent)
     assert stats.tx_bytes == 4 * len(sock.sent)
@@ -165,13 +163,15 @@ def test_one_flush_is_bounded():
     assert (len(queue), stats.tx_dropped["queue"]) == (0, 1)
 
 
-def test_rows_can_be_split_and_taken_one_by_one():
+def test_datagrams_can_be_split_and_taken_one_by_one():
     address = Address("192.0.2.1", 7)
     names = np.frombuffer(pack_sockaddr(address) * 4, np.uint8).reshape(4, 28)
-    part = rows(4)._replace(names=names).part(1, 3)
+    part = numbered(4)._replace(names=names, peers=[1, 2, 3, 4]).part(1, 3)
     assert [(bytes(payload), target) for payload, target in part.each(0)] == [
         (b"\0\0\0\1", tuple(address)),
         (b"\0\0\0\2", tuple(address)),
     ]
-    assert len(part.names) == len(part.rows) == 2
-    assert [(bytes(payload), target) for payload, target in rows(4).each(3)] == [(b"\0\0\0\3", None)]
+    assert len(part.names) == len(part.spans.starts) == 2
+    assert part.peers == [2, 3]
+    assert numbered(4).part(1, 3).peers is None
+    assert [(bytes(payload), target) for payload, target in numbered(4).each(3)] == [(b"\0\0\0\3", None)]

@@ -30,7 +30,8 @@ class Served:
     def __init__(self, sock):
         self.sock, self.events = sock, asyncio.Queue()
 
-    def __call__(self, ready):
+    def __call__(self, ready, turn):
+        assert turn in range(udp_watch.MAX_ROUNDS)
         for fd, events in ready:
             assert fd == self.sock.fileno()
             if events & READ:
@@ -97,19 +98,19 @@ async def test_a_busy_socket_is_served_a_bounded_number_of_times(pair, portable)
     calls, at_turn = [], []
     done = asyncio.Event()
 
-    def serve(ready):
+    def serve(ready, turn):
         if not calls:
             loop.call_soon(at_turn.append, True)
         if at_turn:
             watch.update(first.fileno(), READ, 0)
             done.set()
             return 0
-        calls.append(ready)
+        calls.append(turn)
         return BATCH
 
     watch = make_watch(loop, serve, 8, portable=portable)
     watch.update(first.fileno(), 0, READ)
     second.send(b"never read")
     await asyncio.wait_for(done.wait(), 10)
-    assert len(calls) == udp_watch.MAX_ROUNDS
+    assert calls == list(range(udp_watch.MAX_ROUNDS))
     watch.close()

@@ -2,17 +2,17 @@
 
 import asyncio
 
-import numpy as np
 import pytest
 
 from rtun_core.model import Traffic
 from rtun_core.net import frame_socket
-from rtun_core.net.udp import HEADROOM, STRIDE
+from rtun_core.net.udp import HEADROOM
 from rtun_core.relay.channel import Channel, ChannelIdentity, Stage
 from rtun_core.relay.health import Grade
 from rtun_core.wire.frame_policy import FrameTerms, Step
 from rtun_core.wire.relay_frame import CodecKind
 from rtun_core.wire.relay_report import Ping, Pong, decode_report, encode_report
+from tests.relay.datagrams import frames_of, listed
 from tests.relay.world import FakePath, until
 
 
@@ -24,14 +24,7 @@ class Receiver:
         self.got.append((flow, payload))
 
     def deliver(self, frames):
-        for row, flow, start, length in zip(
-            frames.rows.tolist(),
-            frames.flows.tolist(),
-            frames.starts.tolist(),
-            frames.lengths.tolist(),
-            strict=True,
-        ):
-            self.got.append((flow, frames.data[row, start : start + length].tobytes()))
+        self.got += listed(frames)
 
 
 @pytest.fixture
@@ -60,13 +53,8 @@ async def make(far):
         channel.close()
 
 
-def send_rows(channel, payloads):
-    data = np.zeros((len(payloads), STRIDE), np.uint8)
-    for row, payload in enumerate(payloads):
-        data[row, HEADROOM : HEADROOM + len(payload)] = np.frombuffer(payload, np.uint8)
-    rows = np.arange(len(payloads))
-    lengths = np.array([len(payload) for payload in payloads], np.int64)
-    channel.send(data, rows, rows.astype(np.uint64) + 10, lengths)
+def send_batch(channel, payloads):
+    channel.send(frames_of(list(enumerate(payloads, 10)), room=HEADROOM))
 
 
 async def test_a_new_channel_is_prepared_and_knows_its_path(make, far):
@@ -97,10 +85,18 @@ async def test_which_stages_drain(make, stage, draining):
 async def test_datagrams_go_up_one_by_one_and_in_batches(make, far):
     channel = make()
     channel.send_one(3, b"single")
-    send_rows(channel, [b"a", b"bb", b"ccc"])
+    send_batch(channel, [b"a", b"bb", b"ccc"])
     assert await far.next_frame() == (3, b"single")
     assert [await far.next_frame() for _ in range(3)] == [(10, b"a"), (11, b"bb"), (12, b"ccc")]
     assert channel.traffic == Traffic(4, 12, 0, 0)
+
+
+async def test_a_batch_with_runs_of_few_flows_keeps_their_order(make, far):
+    channel = make()
+    frames = [(flow, b"%d %d" % (flow, number)) for number in range(30) for flow in (1, 2, 2, 2)]
+    channel.send(frames_of(frames, room=HEADROOM))
+    assert [await far.next_frame() for _ in frames] == frames
+    assert channel.traffic.up_packets == 120
 
 
 @pytest.mark.parametrize("scalar_rows", [10, 0], ids=["one by one", "in batches"])
@@ -218,7 +214,7 @@ async def test_refused_sends_degrade_it(make):
     channel = make()
     channel.close()
     channel.send_one(1, b"x")
-    send_rows(channel, [b"y"])
+    send_batch(channel, [b"y"])
     assert channel.health.regrade(asyncio.get_running_loop().time(), None)
     assert (channel.health.grade, channel.health.reason) == (Grade.DEGRADED, "2 send errors")
     assert channel.drops() == {"tunnel socket": 2}

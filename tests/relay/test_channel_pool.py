@@ -18,7 +18,7 @@ from rtun_core.events import (
     TunnelUp,
 )
 from rtun_core.net.tasks import TaskOwner
-from rtun_core.relay import channel_open, channel_pool
+from rtun_core.relay import channel_open, channel_pool, pool
 from rtun_core.relay.channel import Stage
 from rtun_core.relay.channel_open import ChannelWish
 from rtun_core.relay.channel_pool import LINGER, ChannelPool, PoolHooks
@@ -419,7 +419,10 @@ async def test_a_channel_past_its_lifetime_is_replaced_before_it_leaves(bench, m
     assert bench.left == [("t1", "draining")]
     assert bench.pool.find("t1") is old
     old.flows = 0
-    bench.step(1)
+    now = time.monotonic()
+    bench.step(1, now=now)
+    assert (closed(events), old.closed) == ([], False)
+    bench.step(1, now=now + pool.LINGER)
     assert closed(events) == [("t1", "drained", True)]
 
 

@@ -2,9 +2,9 @@
 
 import random
 from collections import Counter
+from itertools import chain
 
 import hypothesis.strategies as st
-import numpy as np
 import pytest
 from hypothesis import given, settings
 
@@ -12,13 +12,13 @@ from rtun_core.bus import EventBus
 from rtun_core.errors import BindError
 from rtun_core.events import FlowOpened
 from rtun_core.model import RuleId, Traffic
-from rtun_core.net.frame_socket import Frames
-from rtun_core.net.sockaddr import pack_sockaddr
-from rtun_core.net.udp import HEADROOM, DatagramBatch
+from rtun_core.net.sockaddr import pack_sockaddr, unpack_sockaddr
+from rtun_core.net.udp import ROOM
 from rtun_core.relay import local_port
 from rtun_core.relay.local_port import LocalPort
 from rtun_core.wire.address import Address
 from rtun_core.wire.relay_rule import RelayRule
+from tests.relay.datagrams import batch_of, batches, frames_of, listed
 from tests.relay.world import LOCAL, until
 
 RULE = RelayRule(LOCAL, Address("192.0.2.1", 53))
@@ -32,9 +32,8 @@ class Recorder:
         self.id, self.number, self.flows = f"t{number}", number, 0
         self.sent = []
 
-    def send(self, data, rows, flows, lengths):
-        for row, flow, length in zip(rows.tolist(), flows.tolist(), lengths.tolist(), strict=True):
-            self.sent.append((flow, data[row, HEADROOM : HEADROOM + length].tobytes()))
+    def send(self, frames):
+        self.sent += listed(frames)
 
     def send_one(self, flow, payload):
         self.sent.append((flow, payload))
@@ -60,27 +59,13 @@ class Bench:
         return int(table.ids[row])
 
 
-def batch_of(datagrams):
-    batch = DatagramBatch()
-    lengths, truncated = batch.columns()
-    for row, (source, payload) in enumerate(datagrams):
-        batch.data[row, HEADROOM : HEADROOM + len(payload)] = np.frombuffer(payload, np.uint8)
+def received(datagrams):
+    """A batch of pairs of source and payload."""
+    batch = batch_of([payload for _, payload in datagrams])
+    for row, (source, _) in enumerate(datagrams):
         batch.set_name(row, pack_sockaddr(source))
-        lengths[row], truncated[row] = len(payload), False
     batch.ipv6 = any(source.is_ipv6 for source, _ in datagrams)
-    batch.resize(len(datagrams))
     return batch
-
-
-def frames_of(answers):
-    """Answers as the channel gives them: at odd columns of a buffer of its own."""
-    data = np.zeros((len(answers), 200), np.uint8)
-    for row, (_, payload) in enumerate(answers):
-        data[row, 7 + row : 7 + row + len(payload)] = np.frombuffer(payload, np.uint8)
-    count = np.arange(len(answers))
-    flows = np.array([flow for flow, _ in answers], np.uint64)
-    lengths = np.array([len(payload) for _, payload in answers], np.int64)
-    return Frames(data, count, flows, 7 + count, lengths)
 
 
 @pytest.fixture(params=[10, 0], ids=["one by one", "in batches"])
@@ -101,19 +86,33 @@ async def bench(bus):
 
 SOURCES = [Address("127.0.0.1", 1000 + number) for number in range(6)]
 SOURCES_V6 = [Address("::1", 1000 + number) for number in range(6)]
+SIZES = st.sampled_from([0, 1, 9, LARGEST - 1, LARGEST, LARGEST + 1, ROOM, ROOM + 1, 3000])
 
 
-def outcome(batches, scalar_rows, *, max_flows, silent_turn):
-    """Everything that is left behind by batches."""
+def admitted(datagrams, max_flows, largest):
+    """What a plain loop lets through: payloads by source, in order; and what it drops."""
+    flows, drops = {}, Counter()
+    for source, payload in datagrams:
+        if not 0 < len(payload) <= min(largest, ROOM):
+            drops["oversize" if payload else "empty"] += 1
+        elif source not in flows and len(flows) == max_flows:
+            drops["flow limit"] += 1
+        else:
+            flows.setdefault(source, []).append(payload)
+    return flows, drops
+
+
+def outcome(received_batches, scalar_rows, *, max_flows, largest, turn, gone):
+    """Everything that is left behind by batches; channel `gone` ends after the first of them."""
     random.seed(3)  # where flow ids begin
-    bench = Bench(2, max_flows=max_flows)
-    bench.turn = [*bench.channels, None] if silent_turn else bench.channels
-    before, local_port.SCALAR_ROWS = local_port.SCALAR_ROWS, scalar_rows
-    try:
-        for datagrams in batches:
-            bench.port._on_batch(batch_of(datagrams))
-    finally:
-        local_port.SCALAR_ROWS = before
+    bench = Bench(3, max_flows=max_flows)
+    bench.turn = [None if number is None else bench.channels[number] for number in turn]
+    bench.port.max_payload = largest
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local_port, "SCALAR_ROWS", scalar_rows)
+        for datagrams in received_batches:
+            bench.port._on_batch(received(datagrams))
+            bench.port.channels.pop(gone, None)
     table = bench.port.table
     columns = (table.ids, table.channel, table.up_packets, table.up_bytes)
     flows = [(table.source(row), *(int(column[row]) for column in columns)) for row in table.rows().tolist()]
@@ -122,31 +121,109 @@ def outcome(batches, scalar_rows, *, max_flows, silent_turn):
     return bench.port.all_drops(), bench.port.traffic, flows, sent, loads
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=100)
 @given(
-    st.lists(
-        st.lists(
-            st.tuples(st.integers(0, 5), st.sampled_from([0, 1, 9, LARGEST - 1, LARGEST, LARGEST + 1])),
-            max_size=20,
-        ),
-        max_size=4,
-    ),
+    batches(st.integers(0, 5), SIZES),
     st.integers(1, 7),
-    st.booleans(),
+    st.sampled_from([LARGEST, ROOM]),
+    st.sampled_from([[0], [0, 1, 2], [2, 0, None], []]),
+    st.sampled_from([None, 0]),
     st.sampled_from([SOURCES, SOURCES_V6]),
 )
-def test_a_batch_and_its_datagrams_one_by_one_give_the_same(shapes, max_flows, silent_turn, sources):
-    batches = [
-        [(sources[source], bytes([number]) * size) for number, (source, size) in enumerate(shape)]
-        for shape in shapes
-    ]
-    options = {"max_flows": max_flows, "silent_turn": silent_turn}
-    whole, single = outcome(batches, 0, **options), outcome(batches, 1000, **options)
+def test_a_batch_and_its_datagrams_one_by_one_give_the_same(shapes, max_flows, largest, turn, gone, sources):
+    arrived = [[(sources[number], payload) for number, payload in shape] for shape in shapes]
+    options = {"max_flows": max_flows, "largest": largest, "turn": turn, "gone": gone}
+    whole, single = outcome(arrived, 0, **options), outcome(arrived, 1000, **options)
     assert whole == single
     drops, traffic, flows, sent, _ = whole
-    assert traffic.up_packets == sum(flow[3] for flow in flows)
-    arrived = sum(map(len, batches))
-    assert arrived == sum(map(len, sent)) + sum(drops.values())
+    expected, expected_drops = admitted(chain.from_iterable(arrived), max_flows, largest)
+    counts = {source: (packets, size) for source, _, _, packets, size in flows}
+    assert counts == {source: (len(all_), sum(map(len, all_))) for source, all_ in expected.items()}
+    assert traffic.up_packets == sum(map(len, sent)) + drops.pop("no tunnel", 0)
+    assert drops == expected_drops
+    for source, flow, channel, *_ in flows:
+        mine = [[payload for each, payload in one if each == flow] for one in sent]
+        if turn and None not in turn and gone is None:
+            assert mine.pop(channel) == expected[source]
+            assert mine == [[], []]
+
+
+@pytest.mark.parametrize("bad", [b"", bytes(ROOM), bytes(ROOM + 1)], ids=["empty", "too large", "truncated"])
+@pytest.mark.parametrize("largest", [LARGEST, ROOM])
+def test_one_bad_datagram_among_those_of_known_sources(bad, largest):
+    arrived = [(source, b"good") for source in SOURCES for _ in range(3)]
+    bench = Bench()
+    bench.port.max_payload = largest
+    bench.port._on_batch(received(arrived))
+    bench.port._on_batch(received([*arrived[:9], (SOURCES[2], bad), *arrived[9:]]))
+    _, drops = admitted([(SOURCES[2], bad)], 100, largest)
+    assert bench.port.drops == drops
+    assert bench.port.traffic.up_packets == len(bench.channels[0].sent) == 37 - drops.total()
+
+
+class Sink:
+    """Stands for the local socket: keeps what it is given."""
+
+    def __init__(self):
+        self.sent, self.peers = [], []
+
+    def send(self, payload, address):
+        self.sent.append((address, payload))
+
+    def send_spans(self, spans, names, peers):
+        sources = [unpack_sockaddr(name.tobytes()) for name in names]
+        self.sent += zip(sources, map(bytes, spans.payloads()), strict=True)
+        self.peers.append(list(zip(peers, sources, strict=True)))
+
+
+def answering(sources):
+    """A bench that knows sources, with a sink for its socket, and the flow of each source."""
+    random.seed(3)
+    bench = Bench()
+    bench.port._on_batch(received([(source, b"hello") for source in sources]))
+    bench.port._socket = Sink()
+    return bench, [bench.flow_of(source) for source in sources]
+
+
+def delivered(deliver, answers, sources):
+    """Everything that is left behind by answers: what each source got, in order, and what was counted."""
+    bench, flows = answering(sources)
+    unknown = max(flows) + 1 & 0xFFFFFFFF
+    for batch in answers:
+        deliver(bench.port, [([*flows, unknown][number], payload) for number, payload in batch])
+    table, sink = bench.port.table, bench.port._socket
+    got = {source: [payload for to, payload in sink.sent if to == source] for source in sources}
+    counts = [column[: len(sources)].tolist() for column in (table.down_packets, table.down_bytes)]
+    return got, counts, bench.port.drops, bench.port.traffic, sink.peers
+
+
+@settings(deadline=None, max_examples=100)
+@given(batches(st.integers(0, 6), st.sampled_from([0, 1, 9, 1400])), st.sampled_from([SOURCES, SOURCES_V6]))
+def test_answers_together_and_one_by_one_are_the_same_for_each_source(answers, sources):
+    *whole, peers = delivered(deliver_together, answers, sources)
+    *single, _ = delivered(deliver_singly, answers, sources)
+    assert whole == single
+    good = [(number, payload) for number, payload in chain.from_iterable(answers) if number < 6 and payload]
+    got = {sources[at]: [payload for number, payload in good if number == at] for at in range(6)}
+    assert whole[0] == got
+    for batch in peers:  # equal numbers stand for one destination
+        assert len(set(batch)) == len({peer for peer, _ in batch}) == len({source for _, source in batch})
+
+
+def test_answers_of_few_flows_are_sent_in_runs():
+    bench, flows = answering(SOURCES[:3])
+    answers = [(flow, b"%d" % number) for number in range(20) for flow in flows]
+    bench.port.deliver(frames_of(answers))
+    ((*batch,),) = bench.port._socket.peers
+    assert [peer for peer, _ in batch] == [0] * 20 + [1] * 20 + [2] * 20
+    assert [payload for _, payload in bench.port._socket.sent] == [b"%d" % number for number in range(20)] * 3
+
+
+def test_answers_of_many_flows_are_sent_as_they_came():
+    bench, flows = answering(SOURCES)
+    answers = [(flow, b"%d" % number) for number in range(3) for flow in flows]
+    bench.port.deliver(frames_of(answers))
+    assert bench.port._socket.sent == [(source, b"%d" % number) for number in range(3) for source in SOURCES]
 
 
 # ---- up -------------------------------------------------------------------------------------------------
@@ -205,7 +282,7 @@ async def test_a_paused_rule_drops_what_comes(bench, make_peer):
 def test_above_the_flow_limit_known_sources_go_on():
     bench = Bench(max_flows=2)
     datagrams = [(source, b"x") for source in SOURCES[:4]] * 2
-    bench.port._on_batch(batch_of(datagrams))
+    bench.port._on_batch(received(datagrams))
     assert bench.port.all_drops() == {"flow limit": 4}
     assert bench.port.traffic.up_packets == 4
     assert len(bench.channels[0].sent) == 4
@@ -215,11 +292,11 @@ def test_above_the_flow_limit_known_sources_go_on():
 def test_without_a_tunnel_the_flow_is_kept_and_its_datagrams_are_dropped():
     bench = Bench()
     bench.turn = []
-    bench.port._on_batch(batch_of([(SOURCES[0], b"a"), (SOURCES[1], b"b")]))
+    bench.port._on_batch(received([(SOURCES[0], b"a"), (SOURCES[1], b"b")]))
     assert bench.port.all_drops() == {"no tunnel": 2}
     assert len(bench.port.table) == 2
     bench.port.table.move(bench.port.table.rows(), 0, 0.0)
-    bench.port._on_batch(batch_of([(SOURCES[0], b"c")]))
+    bench.port._on_batch(received([(SOURCES[0], b"c")]))
     assert [payload for _, payload in bench.channels[0].sent] == [b"c"]
 
 

@@ -1,6 +1,7 @@
 """The channel pool as dialogues: what happens at which second, and what the pool answers to it."""
 
 from rtun_core.relay.pool import (
+    LINGER,
     OPEN_TIMEOUT,
     Close,
     Drain,
@@ -170,7 +171,8 @@ def test_without_a_signalling_session_nothing_is_opened_but_draining_goes_on():
         0 adopt T1 -> nothing
         0 adopt T2 -> nothing
         9 step offline -> drain T2: scale-down
-        10 step offline -> close T2: drained
+        10 step offline -> nothing
+        11 step offline -> close T2: drained
         500 step offline -> nothing
         500 step -> open rotate of T1 in 10 s
         """,
@@ -203,7 +205,8 @@ def test_a_channel_past_its_lifetime_is_drained_when_its_successor_is_up():
         61 step T1=2 -> nothing
         62 opened T2 -> drain T1: replaced by T2
         62 step T1=2 -> nothing
-        63 step T2=2 -> close T1: drained
+        63 step T2=2 -> nothing
+        64 step T2=2 -> close T1: drained
         121 step T2=2 -> nothing
         122 step T2=2 -> open rotate of T2 in 10 s
         """,
@@ -234,9 +237,10 @@ def test_rotation_goes_one_channel_at_a_time_oldest_first():
         0 adopt T2 -> nothing
         60 step T1=1 T2=1 -> open rotate of T1 in 10 s
         61 opened T3 -> drain T1: replaced by T3
-        61 step T2=1 T3=1 -> close T1: drained; open rotate of T2 in 10 s
+        61 step T2=1 T3=1 -> open rotate of T2 in 10 s
         62 opened T4 -> drain T2: replaced by T4
-        62 step T3=1 T4=1 -> close T2: drained
+        62 step T3=1 T4=1 -> close T1: drained
+        63 step T3=1 T4=1 -> close T2: drained
         """,
     )
 
@@ -275,7 +279,8 @@ def test_rotation_waits_while_drained_channels_still_carry_flows():
         1 step T1=1 -> open rotate of T1 in 10 s
         1 opened T2 -> drain T1: replaced by T2
         3 step T1=1 -> nothing
-        4 step T2=1 -> close T1: drained; open rotate of T2 in 10 s
+        4 step T2=1 -> nothing
+        5 step T2=1 -> close T1: drained; open rotate of T2 in 10 s
         """,
     )
 
@@ -290,7 +295,8 @@ def test_recycling_is_a_rotation_before_its_time_and_is_tried_again():
         2 failed -> nothing
         3 step T1=1 -> open rotate of T1 in 20 s
         4 opened T2 -> drain T1: replaced by T2
-        4 step T2=1 -> close T1: drained
+        4 step T2=1 -> nothing
+        5 step T2=1 -> close T1: drained
         """,
     )
 
@@ -307,8 +313,9 @@ def test_without_flows_the_newest_channels_go_first():
         2 adopt T3 -> nothing
         9 step T2=1 -> nothing
         10 step -> drain T3: scale-down; drain T2: scale-down
-        11 step -> close T2: drained; close T3: drained
-        12 step -> nothing
+        11 step -> nothing
+        12 step -> close T2: drained; close T3: drained
+        13 step -> nothing
         """,
     )
 
@@ -322,6 +329,7 @@ def test_a_channel_in_its_grace_time_stays():
         12 adopt T3 -> nothing
         14.9 step -> nothing
         15 step -> drain T2: scale-down
+        16 step -> nothing
         17 step -> close T2: drained; drain T3: scale-down
         """,
     )
@@ -335,7 +343,55 @@ def test_flows_that_come_back_take_no_draining_channel_into_account():
         0 adopt T2 -> nothing
         9 step -> drain T2: scale-down
         10 step T1=1 T2=1 -> open scale-up in 10 s
-        11 step T1=2 -> close T2: drained
+        11 step T1=2 -> nothing
+        12 step T1=2 -> close T2: drained
+        """,
+    )
+
+
+def test_a_drained_channel_closes_when_it_has_been_without_flows_for_a_moment():
+    play(
+        pool(),
+        f"""
+        0 adopt T1 -> nothing
+        0 adopt T2 -> nothing
+        10 drain T1 -> drain T1: requested
+        20 step T2=1 -> nothing
+        {20 + LINGER - 0.001:.3f} step T2=1 -> nothing
+        {20 + LINGER} step T2=1 -> close T1: drained
+        """,
+    )
+
+
+def test_a_drained_channel_that_gets_flows_again_waits_anew_when_they_are_gone():
+    play(
+        pool(),
+        f"""
+        0 adopt T1 -> nothing
+        0 adopt T2 -> nothing
+        10 drain T1 -> drain T1: requested
+        10 step T2=1 -> nothing
+        {10 + LINGER - 0.25} step T1=1 -> nothing
+        {10 + LINGER} step T1=1 -> nothing
+        20 step T2=1 -> nothing
+        {20 + LINGER - 0.25} step T2=1 -> nothing
+        {20 + LINGER} step T2=1 -> close T1: drained
+        """,
+    )
+
+
+def test_each_drained_channel_has_its_own_moment():
+    play(
+        pool(1, 3),
+        f"""
+        0 adopt T1 -> nothing
+        0 adopt T2 -> nothing
+        0 adopt T3 -> nothing
+        9 step -> drain T3: scale-down; drain T2: scale-down
+        10 step T3=1 offline -> nothing
+        {10 + LINGER / 2} step offline -> nothing
+        {10 + LINGER} step offline -> close T2: drained
+        {10 + LINGER * 1.5} step offline -> close T3: drained
         """,
     )
 
@@ -350,7 +406,8 @@ def test_draining_on_request_opens_a_successor():
         1 drain T9 -> nothing
         1 step T1=4 -> open scale-up in 10 s
         2 opened T2 -> nothing
-        2 step T2=4 -> close T1: drained
+        2 step T2=4 -> nothing
+        3 step T2=4 -> close T1: drained
         """,
     )
 
@@ -366,7 +423,8 @@ def test_a_successor_is_opened_even_when_all_there_is_drains():
         1 drain T2 -> drain T2: requested
         1 step T1=1 T2=1 -> open scale-up in 10 s
         2 opened T3 -> nothing
-        2 step T3=2 -> close T1: drained; close T2: drained
+        2 step T3=2 -> nothing
+        3 step T3=2 -> close T1: drained; close T2: drained
         """,
     )
 
@@ -380,7 +438,8 @@ def test_smaller_limits_drain_the_surplus_with_its_flows():
         2 adopt T3 -> nothing
         9 limits 1 2 -> nothing
         9 step T1=1 T3=1 -> drain T3: surplus
-        10 step T1=1 T2=1 -> close T3: drained
+        10 step T1=1 T2=1 -> nothing
+        11 step T1=1 T2=1 -> close T3: drained
         """,
     )
 
@@ -415,8 +474,9 @@ def test_with_a_minimum_of_zero_a_waiting_datagram_opens_a_channel():
         6 step -> nothing
         7 step T1=1 -> nothing
         100 step -> drain T1: scale-down
-        101 step -> close T1: drained
-        102 step -> nothing
+        101 step -> nothing
+        102 step -> close T1: drained
+        103 step -> nothing
         """,
     )
 
@@ -456,7 +516,8 @@ def test_a_silent_channel_is_replaced_and_then_drained():
         21 step T1=3 ~T1 -> nothing
         22 opened T2 -> nothing
         22 step T1=3 ~T1 -> drain T1: surplus
-        23 step T2=3 ~T1 -> close T1: drained
+        23 step T2=3 ~T1 -> nothing
+        24 step T2=3 ~T1 -> close T1: drained
         """,
     )
 
@@ -470,8 +531,9 @@ def test_when_silent_channels_come_back_the_surplus_drains_after_its_grace_time(
         22 opened T2 -> nothing
         22 step T1=3 -> nothing
         27 step T1=3 T2=1 -> drain T2: surplus
-        28 step T1=4 -> close T2: drained
-        29 step T1=4 -> nothing
+        28 step T1=4 -> nothing
+        29 step T1=4 -> close T2: drained
+        30 step T1=4 -> nothing
         """,
     )
 
@@ -516,8 +578,9 @@ def test_a_channel_that_was_asked_for_is_kept_without_flows_until_it_is_taken_ba
         9 step -> nothing
         9 take_one_back -> nothing
         9 drain T2 -> drain T2: requested
-        9 step -> close T2: drained
-        10 step -> nothing
+        9 step -> nothing
+        10 step -> close T2: drained
+        11 step -> nothing
         """,
     )
 

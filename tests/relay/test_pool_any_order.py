@@ -7,6 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from rtun_core.relay.pool import (
     IDLE_GRACE,
+    LINGER,
     OPEN_TIMEOUT,
     OPEN_TIMEOUT_MAX,
     Close,
@@ -26,7 +27,7 @@ def pool(minimum, maximum, *, lifetime, retry=2.0):
 
 @st.composite
 def channels(draw):
-    """Channels as (age, silent, draining, flows), oldest first."""
+    """Channels as (age, silent, draining, flows), oldest first; what drains without flows always had none."""
     one_channel = st.tuples(st.floats(0, 40), st.booleans(), st.booleans(), st.integers(0, 2))
     return sorted(draw(st.lists(one_channel, max_size=6)), key=lambda each: -each[0])
 
@@ -39,11 +40,13 @@ def test_one_step_from_any_state_is_sound(states, minimum, maximum, demand, onli
     for index, (age, silent, draining, count) in enumerate(states):
         policy.adopt(f"T{index}", now - age)
         policy.members[f"T{index}"].draining = draining
+        policy.members[f"T{index}"].empty_since = now - age if draining and not count else None
         seen = seen._replace(
             flows=seen.flows | {f"T{index}": count},
             silent=seen.silent | ({f"T{index}"} if silent else set()),
         )
     before, wanted = {member.id for member in policy.active()}, policy.wanted(seen.total_flows)
+    empty = {m.id: now - m.empty_since for m in policy.members.values() if m.empty_since is not None}
     actions = policy.step(now, seen)
     drained = {action.id for action in actions if isinstance(action, Drain)}
     opens = [action for action in actions if isinstance(action, Open)]
@@ -51,7 +54,8 @@ def test_one_step_from_any_state_is_sound(states, minimum, maximum, demand, onli
     if drained:
         assert len(healthy - drained) >= wanted, "what is needed drains"
     assert all(now - policy.members[each].opened_at >= IDLE_GRACE for each in drained)
-    assert all(not seen.flows[action.id] for action in actions if isinstance(action, Close))
+    closed = {action.id for action in actions if isinstance(action, Close)}
+    assert closed == {channel for channel, seconds in empty.items() if seconds >= LINGER}
     assert len(opens) <= online
     left = {member.id for member in policy.active()}
     assert left == before - drained
@@ -75,6 +79,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.pool = pool(minimum, maximum, lifetime=30.0, retry=retry)
         self.now, self.number, self.asked_drains, self.largest = 0.0, 0, 0, maximum
         self.flows, self.silent, self.draining = {}, set(), set()
+        self.empty_since = {}  # of draining channels, as the pool could see it at its steps
         self.attempt, self.attempt_at, self.failed_at = None, 0.0, None
         self.settle()
 
@@ -94,6 +99,7 @@ class PoolMachine(RuleBasedStateMachine):
                 case Close(channel, _):
                     assert channel in self.draining
                     assert not self.flows.pop(channel), "closed with flows"
+                    assert self.now - self.empty_since.pop(channel) >= LINGER, "closed too early"
                     self.draining.discard(channel)
 
     @rule(seconds=st.sampled_from([0.0, 1.0, 2.5, 6.0]), demand=st.booleans(), offline=st.integers(0, 9))
@@ -108,8 +114,10 @@ class PoolMachine(RuleBasedStateMachine):
         before, healthy = self.in_use(), [each for each in self.in_use() if each not in self.silent]
         young = {m.id for m in self.pool.members.values() if self.now - m.opened_at < IDLE_GRACE}
         seen = PoolView(dict(self.flows), total, frozenset(self.silent), demand=demand, can_open=online)
+        self.watch_draining()
         actions = self.pool.step(self.now, seen)
         self.perform(actions)
+        assert all(self.now - since < LINGER for since in self.empty_since.values()), "closed too late"
         drained = {action.id for action in actions if isinstance(action, Drain)}
         assert not drained & young, "drained in the grace time"
         wanted = self.pool.wanted(total)
@@ -118,6 +126,11 @@ class PoolMachine(RuleBasedStateMachine):
             assert len(before) > wanted
         opened = any(isinstance(action, Open) for action in actions)
         assert online or not opened
+
+    def watch_draining(self):
+        """Note since when each draining channel is without flows."""
+        empty = [channel for channel in self.draining if not self.flows[channel]]
+        self.empty_since = {channel: self.empty_since.get(channel, self.now) for channel in empty}
 
     def leave_draining(self):
         """What the router does: flows leave a draining channel when another one exists."""

@@ -8,6 +8,7 @@ from rtun_core.events import FlowClosed, FlowMoved, RuleChanged, TunnelOpening
 from rtun_core.model import RuleState
 from rtun_core.net.endpoint import SignalEndpoint
 from rtun_core.net.tasks import TaskOwner
+from rtun_core.relay import pool
 from rtun_core.relay.channel import Stage
 from rtun_core.relay.channel_pool import LINGER
 from rtun_core.relay.config import RelayConfig
@@ -210,6 +211,13 @@ def lose(channel):
     channel.on_lost("the peer's port is closed")
 
 
+def end_draining(bench):
+    """Let the time pass in which a channel without flows still takes answers."""
+    now = time.monotonic()
+    bench.rule.step(now)
+    bench.rule.step(now + pool.LINGER)
+
+
 async def flows_on(bench, count):
     """Clients with a flow each; every flow has its source at the target."""
     clients = [bench.client() for _ in range(count)]
@@ -278,7 +286,7 @@ async def test_draining_moves_flows_and_ends_the_channel(make, make_link, events
     bench.rule.pool.perform(bench.rule.pool.policy.drain(leaving.id, "requested"))
     assert bench.loads() == {"t2": 4}
     assert [event.reason for event in events.of(FlowMoved)] == ["draining"]
-    bench.rule.step(time.monotonic())
+    end_draining(bench)
     assert leaving.closed
     await stays_the_same(bench, sources)
 
@@ -293,8 +301,31 @@ async def test_draining_the_only_channel_lets_flows_stay_until_there_is_another(
     await bench.up()
     bench.rule.tick(time.monotonic())
     assert bench.loads() == {"t2": 2}
+    end_draining(bench)
     assert leaving.closed
     await stays_the_same(bench, sources)
+
+
+async def test_answers_on_their_way_arrive_on_a_channel_that_has_drained(make, make_link):
+    bench = make(minimum=2, maximum=2)
+    bench.rule.use(make_link())
+    leaving, other = await bench.up(2)
+    bench.rule.prefer(leaving)
+    client = bench.client()
+    source = await bench.pass_up(client, b"question")
+    assert bench.loads() == {leaving.id: 1}
+    bench.rule.pool.perform(bench.rule.pool.policy.drain(leaving.id, "requested"))
+    assert bench.loads() == {other.id: 1}
+    now = time.monotonic()
+    bench.rule.step(now)
+    bench.rule.step(now + pool.LINGER * 0.9)
+    received = leaving.traffic.down_packets
+    bench.target.send(b"late answer", source)
+    assert (await client.recv())[0] == b"late answer"
+    assert leaving.traffic.down_packets == received + 1
+    bench.rule.step(now + pool.LINGER)
+    assert leaving.closed
+    assert await bench.round_trip(client, b"next question") == source
 
 
 async def test_a_tick_evens_out_the_load(make, make_link, events):

@@ -164,7 +164,7 @@ async def test_pings_give_round_trips(stage):
     writer.write(b"x")
     await reader.readexactly(1)
     (ours,), (theirs,) = stage.client.book.live.values(), stage.server.book.live.values()
-    await until(lambda: ours.session.srtt and theirs.session.srtt)
+    await until(lambda: ours.session.rtt and theirs.session.rtt)
     before = ours.link.heard_at
     await until(lambda: ours.link.heard_at > before)
 

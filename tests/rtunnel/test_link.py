@@ -1,6 +1,7 @@
 import asyncio
 
 import aiohttp
+import pytest
 
 from rtun_core.rtunnel import link as link_module
 from rtun_core.rtunnel.link import Link
@@ -12,8 +13,13 @@ class Socket:
 
     def __init__(self, patience=0.0):
         self.pongs = []
+        self.sent = []
+        self.closed = False
         self.close_code = None
         self._patience = patience
+
+    async def send_bytes(self, packet):
+        self.sent.append(packet)
 
     async def pong(self, payload):
         self.pongs.append(payload)
@@ -26,6 +32,9 @@ class Socket:
 class Transport:
     def __init__(self):
         self.calls = []
+
+    def writelines(self, buffers):
+        self.calls.append(b"".join(buffers))
 
     def abort(self):
         self.calls.append("abort")
@@ -67,6 +76,31 @@ async def test_pongs_are_bounded():
     assert link.socket.pongs == [b"%d" % number for number in range(84, 100)]
     await link.send_pongs()
     assert len(link.socket.pongs) == 16
+
+
+async def test_packets_go_through_the_library():
+    link = make()
+    await link.send([b"one", b"two"])
+    assert (link.socket.sent, link.transport.calls) == ([b"one", b"two"], [])
+
+
+async def test_packets_go_past_the_library_in_one_write_and_wait_for_room():
+    room = asyncio.Event()
+    link = Link(Socket(), Transport(), local="l", remote="r", drain=room.wait)
+    sending = asyncio.gather(link.send([b"one", b"two"]))
+    await asyncio.sleep(0)
+    assert (link.socket.sent, link.transport.calls) == ([], [b"\x82\3one\x82\3two"])
+    assert not sending.done()
+    room.set()
+    await sending
+
+
+async def test_nothing_follows_a_close():
+    link = Link(Socket(), Transport(), local="l", remote="r", drain=asyncio.Event().wait)
+    link.socket.closed = True
+    with pytest.raises(ConnectionResetError):
+        await link.send([b"one"])
+    assert link.transport.calls == []
 
 
 async def test_close_with_an_answer():

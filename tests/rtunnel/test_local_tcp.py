@@ -74,7 +74,7 @@ async def test_both_ends_of_the_stream(join):
     writer.write(b"up")
     writer.write_eof()
     await until(lambda: user.ended)
-    tcp.write(b"down")
+    tcp.write([memoryview(b"do"), memoryview(b"wn")])
     tcp.write_eof()
     tcp.write_eof()
     assert await reader.read(-1) == b"down"
@@ -87,7 +87,7 @@ async def test_writable_again_after_a_pause(join):
     user = User()
     tcp, reader, _ = await join(user)
     data = bytes(8_000_000)
-    tcp.write(data)
+    tcp.write([memoryview(data)])
     assert not tcp.writable
     await reader.readexactly(len(data))
     await until(lambda: user.writable == 1)
@@ -102,7 +102,7 @@ async def test_abort_is_a_reset(join):
     with pytest.raises(ConnectionResetError):
         await reader.read(-1)
     assert len(user.lost) == 1
-    tcp.write(b"late")
+    tcp.write([memoryview(b"late")])
     tcp.close()
 
 
@@ -112,7 +112,7 @@ async def test_finish_swallows_what_still_comes(join):
     tcp, reader, writer = await join(user)
     tcp.pause()
     writer.write(bytes(100_000))
-    tcp.write(bytes(100_000))
+    tcp.write([memoryview(bytes(100_000))])
     tcp.finish(5.0)
     tcp.finish(5.0)
     assert len(await reader.read(-1)) == 100_000

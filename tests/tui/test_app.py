@@ -59,6 +59,44 @@ async def test_sixty_keys_in_a_row_are_all_handled_while_ticks_go_on():
         await c.until(lambda: source.world.now >= began + 1)
 
 
+async def test_it_is_told_of_the_first_frame_and_of_the_first_picture():
+    told, source = [], StillSource(world(flows=10), past=0)
+    look, source.look = source.look, lambda specs: None
+    app = make_app(source, shown=lambda: told.append("shown"), settled=lambda: told.append("settled"))
+    async with running(app) as c:
+        assert told == ["shown"]
+        assert "3 Flows" in c.text
+        source.look = look
+        for _ in range(2):
+            await c.pass_time(1)
+        assert told == ["shown", "settled"]
+
+
+async def test_a_look_is_on_the_terminal_before_it_returns(console):
+    async with console() as c:
+        overview = c.app.overview
+        before = c.lines
+        c.app.source.advance(1.0)
+        c.app.look()
+        assert not overview._dirty_widgets
+        assert not overview._compositor._dirty_regions
+        assert c.lines != before
+
+
+async def test_a_look_that_fails_ends_the_console():
+    source = Beating(world(flows=10), past=0)
+    app = make_app(source, manner={"still": False}, settings=Settings(interval_hz=10.0))
+
+    async def fails():
+        async with running(app) as c:
+            source.look = lambda specs: 1 / 0
+            await c.until(lambda: app.failure)
+
+    with pytest.raises(ZeroDivisionError):
+        await fails()
+    assert "ZeroDivisionError" in app.failure
+
+
 async def test_the_end_of_the_engine_ends_the_console():
     source = Beating(world(flows=10), past=0)
     app = make_app(source, manner={"still": False}, settings=Settings(interval_hz=10.0))

@@ -26,7 +26,7 @@ PROMISED = [
     *"jkgGhl12345z",
     *("ctrl+d", "ctrl+u", "tab", "shift+tab", "ctrl+o", "enter", "escape", "space", "ctrl+space"),
     *("*", "/", "\\", "n", "N", "<", ">"),
-    *"IscwpbButPTiLaxmXKrofOyYeSRqQ",
+    *"IscwpbButPTiLaxCmXKrofOyYeSRqQ",
     *("+", "-", ":", "?", "ctrl+l", "ctrl+p", "ctrl+c"),
     *("up", "down", "left", "right", "home", "end", "pageup", "pagedown"),
 ]

@@ -14,6 +14,7 @@ from rtun_core.commands import (
     PinAgent,
     PreferTunnel,
     ProbeAgent,
+    RecycleTunnel,
     ResumeRule,
     SwitchAgent,
     UnpinAgent,
@@ -38,6 +39,7 @@ from rtun_tui.operations import (
     pin_agent,
     prefer_tunnel,
     probe_agent,
+    recycle_tunnel,
     typed_command,
     use_agent,
 )
@@ -194,7 +196,18 @@ def test_tunnels_that_cannot_be_drained(state, why):
     assert why in drain_tunnel(on("tunnels", but(TUNNEL, state=state))).why
 
 
-@pytest.mark.parametrize("operation", [drain_tunnel, close])
+def test_replace_a_tunnel():
+    answer = recycle_tunnel(on("tunnels", TUNNEL))
+    assert (answer.command, answer.ask, answer.verb) == (RecycleTunnel(tunnel="t1"), True, "Replace t1")
+    assert facts(answer)["flows"] == "3 flows, moved when a new tunnel is up (make before break)"
+    assert not recycle_tunnel(on("tunnels", but(TUNNEL, flows=0))).ask
+    assert recycle_tunnel(on("tunnels", but(TUNNEL, state=TunnelState.DEGRADED))).command
+    for state in (TunnelState.DRAINING, TunnelState.OPENING):
+        assert "cannot be replaced" in recycle_tunnel(on("tunnels", but(TUNNEL, state=state))).why
+    assert "press 2" in recycle_tunnel(on("flows", FLOW)).why
+
+
+@pytest.mark.parametrize("operation", [drain_tunnel, recycle_tunnel, close])
 def test_many_flows_want_the_tunnel_typed(operation):
     answer = operation(on("tunnels", but(TUNNEL, flows=TYPED_FROM + 1)))
     assert answer.typed == "t1"

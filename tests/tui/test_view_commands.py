@@ -20,6 +20,7 @@ from rtun_tui.view_commands import (
     read_line,
     run_view_command,
     set_filter,
+    takes_time,
     units_text,
 )
 from tests.tui.effects import Recorded
@@ -264,6 +265,13 @@ def test_views_own_words_are_not_the_engines():
     assert not is_for_engine(["filter"])
     assert not is_for_engine([])
     assert set(NAMES) <= set(first_words())
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"), [("agent use beta", True), ("sort dn", False), ("", False), ("'", False)]
+)
+def test_only_the_engine_is_waited_for(line, expected):
+    assert takes_time(line) is expected
 
 
 SELECTORS = {

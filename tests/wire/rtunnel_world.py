@@ -91,7 +91,7 @@ class OurSide:
             self.session.delivered(now)
             self._unconfirmed = False
         if data := self.session.read(rng.choice([1, 20_000, 300_000])):
-            self.got += data
+            self.got += b"".join(data)
             self._unconfirmed = True
         self.saw_eof = self.saw_eof or self.session.read_eof
 

@@ -64,6 +64,9 @@ def test_after_the_first_round_trip_no_cut_ends_a_session_with_the_original(
         theirs = GoSide(content(down, 2), random.Random(seed + 1))
         world = World(ours, theirs, seed)
         world.quiet(2)
+        while up and not theirs.got:  # the original reads nothing while its TCP is stalled
+            world.quiet(1)
+        world.quiet(1)
         world.disturbed(1_000)
         world.quiet()
         assert (len(theirs.got), len(ours.got)) == (up, down)

@@ -47,6 +47,30 @@ def test_a_changed_bytearray_changes_nothing() -> None:
     assert payload(send.take(MANY)) == b"a" * 5_000
 
 
+def test_whole_packets_are_cut_at_once_when_the_window_is_open() -> None:
+    send = window()
+    assert (send.write(bytes(40_000)), send.unsent) == (40_000, 40_000)
+    assert [len(decode_packet(packet).payload) for packet in send.take(MANY)] == [16_384, 16_384, 7_232]
+    block = bytearray(b"a" * 40_000)
+    assert send.write(memoryview(block)) == 40_000
+    block[:] = b"b" * 40_000
+    assert (send.unsent, send.in_flight, send.sent) == (7_232, 5, 3)
+    assert send.write(b"c" * 20_000) == 20_000
+    assert (send.unsent, send.in_flight) == (27_232, 5)
+    packets = send.take(MANY)
+    assert payload(packets) == b"a" * 40_000 + b"c" * 20_000
+    assert [decode_packet(packet).seq for packet in packets] == [4, 5, 6, 7]
+
+
+def test_a_closed_window_lets_data_wait() -> None:
+    send = window()
+    send.take(MANY)
+    send.write(bytes(16_384 * 130))
+    assert (send.in_flight, send.unsent) == (128, 2 * 16_384)
+    assert (len(send.take(MANY)), send.write(bytes(16_384))) == (128, 16_384)
+    assert (send.in_flight, send.unsent) == (128, 3 * 16_384)
+
+
 def test_room_is_bounded() -> None:
     send = window(buffer=10)
     assert send.write(b"x" * 30) == 10

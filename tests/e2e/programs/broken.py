@@ -17,5 +17,5 @@ def fail(*_: object) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGUSR1, lambda *_: setattr(LiveTable, "render_line", fail))
+    signal.signal(signal.SIGUSR1, lambda *_: setattr(LiveTable, "draw_line", fail))
     sys.exit(main(sys.argv[1:]))

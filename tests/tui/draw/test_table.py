@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,6 +28,7 @@ from rtun_tui.draw.table import (
     missing_strip,
     row_cells,
     row_strip,
+    row_writers,
     short_state,
 )
 from rtun_tui.palette import MONO
@@ -66,7 +68,8 @@ def used(layout):
 
 
 def draw(row, layout, width, brush=PLAIN, table="flows", **marks):
-    return row_strip(row_cells(table, row, layout, LOOK, 60.0), layout, width, brush, **marks)
+    cells = row_cells(table, row, layout, row_writers(layout, LOOK), 60.0)
+    return row_strip(cells, layout, width, brush, **marks)
 
 
 # -- layout --------------------------------------------------------------------------------------
@@ -249,10 +252,31 @@ def test_states_have_short_forms(text, width, expected):
     assert short_state(text, width) == expected
 
 
+@pytest.mark.parametrize("marks", [{}, {"cursor": True}, {"marked": True}, {"cursor": True, "marked": True}])
+@pytest.mark.parametrize("width", [20, 60, 110, 158])
+@pytest.mark.parametrize(
+    ("table", "row"),
+    [
+        ("flows", FLOW),
+        ("flows", msgspec.structs.replace(FLOW, source="[2001:db8:1234:5678:9abc:def0:1234:5678]:65535")),
+        ("flows", msgspec.structs.replace(FLOW, target="zürich.example:53")),
+        ("tunnels", TUNNEL),
+    ],
+)
+def test_a_row_written_at_once_looks_as_it_does_cell_by_cell(monkeypatch, table, row, width, marks):
+    layout = layout_columns(columns(table), width)
+    at_once = draw(row, layout, width, FOCUSED, table, **marks)
+    monkeypatch.setattr("rtun_tui.draw.table._plain_row", lambda *_: None)
+    one_by_one = draw(row, layout, width, FOCUSED, table, **marks)
+    assert at_once.cell_length == one_by_one.cell_length == width
+    assert at_once.text == one_by_one.text
+    assert at_once.simplify() == one_by_one.simplify()
+
+
 def test_look_and_time_reach_the_cells():
     layout = layout_columns(columns("flows", "flow", "dn", "age"), 60)
-    bits = row_cells("flows", FLOW, layout, Look(), 30.0)
-    plain = row_cells("flows", FLOW, layout, Look(bits=False), 30.0)
+    bits = row_cells("flows", FLOW, layout, row_writers(layout, Look()), 30.0)
+    plain = row_cells("flows", FLOW, layout, row_writers(layout, Look(bits=False)), 30.0)
     assert bits.texts == ("00a1f3c2", "9.8Mb", "30.0s")
     assert plain.texts[1] == "1.2MB"
     assert bits != plain

@@ -143,11 +143,11 @@ def test_texts_are_made_once_a_page(monkeypatch):
     assert [row.cursor for row in rows] == [False, True, False, False, False]
 
 
-def test_another_look_after_forget():
+def test_another_look_once_it_is_arranged():
     lines = lines_of([flow(1, 1e6)])
     assert "8.0Mb" in text_of(lines)[ABOVE]
     lines.look = Look(bits=False)
-    lines.forget()
+    lines.arrange()
     assert "1.0MB" in text_of(lines)[ABOVE]
 
 

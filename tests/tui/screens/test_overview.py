@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from textual.events import Key
 
 from rtun_core.view.columns import COLUMNS, TABLES
 from rtun_tui.key_actions import EVENTS, KEY_ACTIONS
@@ -122,6 +123,18 @@ async def test_a_key_that_means_nothing_does_nothing(console):
         before = fingerprint(c)
         await c.press("f9", "E", "semicolon")
         assert fingerprint(c) == before
+
+
+async def test_what_is_typed_faster_than_it_is_handled_is_neither_lost_nor_mixed_up(console):
+    names = {":": "colon", " ": "space", "\r": "enter", "/": "slash", "\x1b": "escape"}
+    async with console() as c:
+        for character in "3:sort flow\r j /no such\x1bj ":
+            c.app.post_message(Key(names.get(character, character), character))
+        await c.settle()
+        rows = sorted(flow.id for flow in c.app.source.world.picture().flows)
+        assert c.flows.sort[0].column == "flow"
+        assert c.flows.marks == set(rows[:3])
+        assert not c.flows.filter
 
 
 async def test_the_users_keys_are_the_ones_that_work(console):
