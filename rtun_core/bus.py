@@ -36,11 +36,6 @@ class Subscription:
         self._waiter: asyncio.Future[None] | None = None
         self.closed = False
 
-    @property
-    def lag(self) -> int:
-        """Events waiting to be read."""
-        return len(self._queue)
-
     def push(self, stamped: Stamped) -> None:
         """Called by the bus only."""
         if len(self._queue) >= self._capacity:

@@ -8,6 +8,7 @@ text grammar is read off the structs: required fields are positional, fields wit
 from __future__ import annotations
 
 import shlex
+import string
 from typing import Annotated, Any, ClassVar, get_type_hints
 
 import msgspec
@@ -16,6 +17,8 @@ from rtun_core.errors import UsageError
 from rtun_core.model import FlowId, RuleId, TunnelId
 
 ALL = "@all"
+LONGEST_FLOW_ID = 8  # characters
+MOST_TOLD = 5  # flows that the log names of those that a command is about
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True, tag_field="command"):
@@ -227,6 +230,19 @@ def spell(command: Command) -> str:
         elif value is not None and value is not False:
             options += [f"--{field.name}", str(value)]
     return shlex.join(words + options)
+
+
+def is_flow_id(selector: str) -> bool:
+    """Whether a selector names one flow; else it is a filter, or `@all`."""
+    return 0 < len(selector) <= LONGEST_FLOW_ID and set(selector) <= set(string.hexdigits)
+
+
+def told(command: Command) -> str:
+    """The command line for people and logs: of many flows the first ones and how many there are."""
+    if isinstance(command, MoveFlow | CloseFlow) and len(command.flows) > MOST_TOLD:
+        first = msgspec.structs.replace(command, flows=command.flows[:MOST_TOLD])
+        return f"{spell(first)} ... ({len(command.flows):,} flows)"
+    return spell(command)
 
 
 def decode_command(data: bytes) -> Command:

@@ -229,10 +229,3 @@ def add_traffic(first: Traffic, second: Traffic) -> Traffic:
         first.down_packets + second.down_packets,
         first.down_bytes + second.down_bytes,
     )
-
-
-def encode_lazy(value: object) -> object:
-    """`enc_hook` for msgspec: services may give `flows` as a lazy sequence."""
-    if isinstance(value, Sequence):
-        return list(value)
-    raise NotImplementedError(f"{type(value).__name__} has no JSON form")

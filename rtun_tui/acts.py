@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -14,7 +14,9 @@ from rtun_core.view.cells import cell_text
 from rtun_core.view.columns import COLUMNS
 from rtun_core.view.page import MAX_LIMIT
 from rtun_tui.draw.headings import NAMES, heading
+from rtun_tui.effects import ConsoleEffects
 from rtun_tui.export import export_text
+from rtun_tui.host import Host
 from rtun_tui.key_actions import TABLES, KeyAction
 from rtun_tui.keymap import ACTIONS, display_key
 from rtun_tui.operations import OPERATIONS
@@ -26,9 +28,6 @@ from rtun_tui.widgets.detail import Detail
 from rtun_tui.widgets.event_list import EventList
 from rtun_tui.widgets.live_table import LiveTable
 from rtun_tui.widgets.path_health import PathHealth
-
-if TYPE_CHECKING:
-    from rtun_tui.app import ConsoleApp
 
 # Commands of the view that a key stands for.
 LINES: Mapping[str, str] = {
@@ -69,7 +68,7 @@ TWICE = 1.0  # seconds within which ctrl+c twice quits
 class Acts:
     """The actions of one console."""
 
-    def __init__(self, app: ConsoleApp) -> None:
+    def __init__(self, app: Host, effects: ConsoleEffects) -> None:
         self._app = app
         self._interrupted_at = float("-inf")
         self.table: Mapping[str, Callable[[], object]] = {
@@ -86,12 +85,12 @@ class Acts:
             "match.previous": lambda: self._match(-1),
             "sort.choose": self._choose_sort,
             "columns.choose": self._choose_columns,
-            "time.pause": lambda: self._say(app.effects.pause(on=app.desk.paused_at is None)),
+            "time.pause": lambda: self._say(effects.pause(on=app.desk.paused_at is None)),
             "time.faster": self._faster,
             "time.slower": self._slower,
             "time.repaint": lambda: app.refresh(repaint=True, layout=True),
-            "time.back": lambda: self._say(app.effects.step(-1)),
-            "time.forward": lambda: self._say(app.effects.step(1)),
+            "time.back": lambda: self._say(effects.step(-1)),
+            "time.forward": lambda: self._say(effects.step(1)),
             "show.units": self._units,
             "show.totals": self._totals,
             "show.privacy": self._privacy,
@@ -102,9 +101,9 @@ class Acts:
             "take.copy-json": self._copy_json,
             "take.export": self._export,
             "app.command": lambda: app.overview.type_line("app.command"),
-            "app.palette": app.effects.palette,
+            "app.palette": effects.palette,
             "app.help": lambda: app.push_screen(Help(app.keymap, app.desk.pane, app.palette)),
-            "app.record": lambda: self._say(app.effects.toggle_record()),
+            "app.record": lambda: self._say(effects.toggle_record()),
             "app.copy-selection": self._interrupt,
         }
 

@@ -9,34 +9,43 @@ from __future__ import annotations
 import asyncio
 import time
 import traceback
-from collections.abc import Callable, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import msgspec
 from textual.app import App
+from textual.events import Key
 from textual.reactive import reactive
 
 from rtun_core.cli.console import ConsoleEnd, EndKind
-from rtun_core.commands import Command, spell
+from rtun_core.commands import Command, told
 from rtun_core.engine.source import Picture, Source
 from rtun_core.errors import RtunError, UsageError
-from rtun_core.view.columns import row_key
 from rtun_core.view.filter_text import FilterError
 from rtun_core.view.units import Look, masked_text
 from rtun_tui.acts import Acts
+from rtun_tui.chosen import context_of, selectors_of
 from rtun_tui.completion import completions
 from rtun_tui.desk import Desk
 from rtun_tui.effects import ConsoleEffects
 from rtun_tui.governor import Governor
+from rtun_tui.host import Manner
 from rtun_tui.keymap import Keymap
-from rtun_tui.operations import OPERATIONS, Choice, Context, Operation, Proposal, Refusal
+from rtun_tui.keymap_file import KeymapFile
+from rtun_tui.operations import (
+    OPERATIONS,
+    Choice,
+    Context,
+    Operation,
+    Proposal,
+    Refusal,
+    typed_command,
+)
 from rtun_tui.palette import MONO, Palette
 from rtun_tui.screens.choose import Choose
 from rtun_tui.screens.confirm import Confirm
+from rtun_tui.screens.faults import Faults
 from rtun_tui.screens.overview import Overview
 from rtun_tui.settings import Settings
-from rtun_tui.table_state import TableState
 from rtun_tui.theme_library import ThemeLibrary
 from rtun_tui.view_commands import (
     is_for_engine,
@@ -48,20 +57,10 @@ from rtun_tui.view_commands import (
 )
 from rtun_tui.widgets.event_list import EventList
 from rtun_tui.widgets.header import Header
-from rtun_tui.widgets.prompt import FILTER, Prompt
+from rtun_tui.widgets.prompt import FILTER, MESSAGE_TIME, Prompt
 
-THEME_POLL = 1.0  # seconds between looks at the files of the user's themes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Manner:
-    """How the console is to behave, apart from settings. `still`: it looks only when it is told to."""
-
-    read_only: bool = False
-    colour: bool = True
-    ascii: bool = False
-    still: bool = False
-    ends_engine: bool = True  # whether what is looked at ends with the console
+COMMAND_TIME = 120.0  # seconds that a command is shown as being carried out, if nothing else is to be said
+FILE_POLL = 1.0  # seconds between looks at the user's themes and keys
 
 
 class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
@@ -84,6 +83,7 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
         keymap: Keymap,
         library: ThemeLibrary,
         manner: Manner,
+        keys: KeymapFile | None = None,
         theme: str | None = None,
         warnings: Sequence[str] = (),
         started: Callable[[], object] | None = None,
@@ -97,13 +97,14 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
         self.source = source
         self.settings = settings
         self.keymap = keymap
+        self.keys = keys  # where `keymap` came from, if that is to be watched
         self.library = library
         self.manner = manner
         self.wall = wall
         self.desk = new_desk(settings)
         self.governor = Governor(1 / settings.interval_hz)
         self.effects = ConsoleEffects(self)
-        self.acts = Acts(self)
+        self.acts = Acts(self, self.effects)
         self.overview = Overview(
             self.desk,
             keymap,
@@ -127,9 +128,9 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
         if self._on_started is not None:
             self._on_started()
         await self.push_screen(self.overview)
-        self.use_theme(self.theme_name)
-        for warning in self._warnings:
-            self.say(warning, "error")
+        faults = [*self._warnings, self.use_theme(self.theme_name)]
+        if any(faults):
+            self.push_screen(Faults([*filter(None, faults)]))
         self.source.watch(self._look_soon)
         await self.source.start()
         self.look()
@@ -141,7 +142,7 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
         elif not self.manner.still:
             self._spent = time.thread_time()
             self._await_beat()
-            self.set_interval(THEME_POLL, self._watch_themes)
+            self.set_interval(FILE_POLL, self.watch_files)
 
     def close(self, kind: EndKind, signum: int = 0) -> None:
         """Close the console; what it shows is the caller's business. The first to ask says why, but
@@ -186,7 +187,11 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
         try:
             return self.source.look(self.desk.specs(self.overview.shown()))
         except UsageError as error:
-            self.say(str(error), "error")
+            # Filters were read when they were typed: one takes too long, or an older engine knows it not.
+            active = [state for state in self.desk.tables.values() if state.filter and state.filter_on]
+            for state in active:
+                state.filter_on = False
+            self.say(f"{error}; filters are off now" if active else str(error), "error")
             return None
 
     def _await_beat(self) -> None:
@@ -217,17 +222,24 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
 
     # -- what the user asks for ----------------------------------------------------------------
 
-    def say(self, text: str, role: str = "hint") -> None:
+    def say(self, text: str, role: str = "hint", *, seconds: float = MESSAGE_TIME) -> None:
         """One line to the user, for a few seconds."""
         if not self.is_running:
             return
-        self.overview.say(masked_text(text) if self.desk.look.private else text, role)
+        self.overview.say(masked_text(text) if self.desk.look.private else text, role, seconds)
 
     async def on_overview_act(self, event: Overview.Act) -> None:
-        """A key."""
-        await self.acts.do(event.action)
-        self.overview.sync()
-        self.overview.draw_now()
+        """A key. One that was typed before a dialog came up is for the dialog."""
+        if self.screen is self.overview:
+            before = self.overview.shown()
+            await self.acts.do(event.action)
+            self.overview.sync()
+            if self.overview.shown() - before:
+                self.look()  # a pane came into sight, and the next key may be about what it shows
+            self.overview.draw_now()
+        elif event.key is not None:
+            again = Key(event.key.key, event.key.character)
+            self.screen.call_later(self.post_message, again)  # once it has its focus
 
     def on_prompt_changed(self, event: Prompt.Changed) -> None:
         """Try the filter while it is typed; one that cannot be read leaves the last good one in force."""
@@ -269,13 +281,24 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
         try:
             words = read_line(line)
             if is_for_engine(words):
-                await self.execute(read_engine_command(words, self._selectors()))
+                names = selectors_of(self.desk.tables["flows"], self.source)
+                await self._carry_out(read_engine_command(words, names))
             else:
                 self.say(run_view_command(line, self.desk, self.effects))
+                self.overview.sync()
                 self.look()
         except RtunError as error:
             self.say(str(error), "error")
         self.overview.sync()
+
+    async def _carry_out(self, command: Command) -> None:
+        """A command that was typed: asked about first if it may be about more than meets the eye."""
+        picture = self.overview.picture
+        proposal = None if picture is None else typed_command(command, picture.snapshot)
+        if proposal is not None and not self.refusal():
+            self.propose(proposal)
+        else:
+            await self.execute(command)
 
     async def operate(self, operation: Operation) -> None:
         """What a key that acts would do: refuse, choose, ask, do."""
@@ -321,7 +344,7 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
         if why := self.refusal():
             self.say(why, "error")
             return
-        self.say(f"{spell(command)[:200]} ...")
+        self.say(f"{told(command)} ...", seconds=COMMAND_TIME)
         try:
             result = await self.source.execute(command)
         except RtunError as error:
@@ -351,40 +374,7 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
 
     def context(self, picture: Picture) -> Context:
         """What the user has chosen, of what is shown."""
-        state = self.desk.table
-        marked = sorted(state.marks & self._shown_marks(state)) if state.marks else []
-        return Context(
-            snapshot=picture.snapshot,
-            table=state.table,
-            row=state.current(),
-            marked=tuple(marked),
-            hidden=len(state.marks) - len(marked),
-        )
-
-    def _shown_marks(self, state: TableState) -> Set[str]:
-        """Marked rows that pass the filter: nothing that is hidden is acted on.
-
-        Where only the engine knows them all, the rows of the window, unless no filter hides anything.
-        """
-        keys = self.source.select(state.marked_spec())
-        if keys is not None:
-            return set(keys)
-        rows = state.page.rows if state.page is not None else ()
-        return {row_key(state.table, row) for row in rows} if state.spec().filter else state.marks
-
-    def _selectors(self) -> dict[str, Callable[[], Sequence[str]]]:
-        state = self.desk.tables["flows"]
-
-        def focus() -> Sequence[str]:
-            row = state.current()
-            return [] if row is None else [row_key("flows", row)]
-
-        def shown() -> Sequence[str]:
-            spec = msgspec.structs.replace(state.spec(), marks=tuple(sorted(state.marks)))
-            keys = self.source.select(spec)
-            return ([spec.filter] if spec.filter else ["@all"]) if keys is None else keys
-
-        return {"@focus": focus, "@marked": lambda: sorted(state.marks), "@shown": shown}
+        return context_of(self.desk.table, self.source, picture.snapshot)
 
     def _complete(self, text: str) -> Sequence[str]:
         picture = self.overview.picture
@@ -405,9 +395,20 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
             self.say(found.warning, "error")
         return found.warning
 
-    def _watch_themes(self) -> None:
+    def watch_files(self) -> None:
+        """Use themes and keys as they were written by now; keys that cannot be used leave the old ones."""
         if self.library.changed():
             self.use_theme(self.theme_name)
+        if self.keys is None or not self.keys.changed():
+            return
+        try:
+            self.keymap = self.keys.load()
+        except UsageError as error:
+            self.say(str(error), "error")
+        else:
+            self.overview.use_keys(self.keymap)
+            self.say("keys as they were written just now")
+            self.overview.sync()
 
 
 def new_desk(settings: Settings) -> Desk:

@@ -34,7 +34,9 @@ def _following(words: list[str], desk: Desk, effects: Effects, snapshot: Snapsho
             options = [
                 word for word in usage(kind).replace("[", " ").replace("]", " ").split() if word[:2] == "--"
             ]
-            return [*map(shlex.quote, _things(kind, words, snapshot)), *options]
+            # A name that cannot be shown as it is cannot be typed either.
+            names = [name for name in _things(kind, words, snapshot) if name.isprintable()]
+            return [*map(shlex.quote, names), *options]
     return ()
 
 

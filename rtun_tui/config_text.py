@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from rtun_core.engine.paths import config_dir
+from rtun_core.engine.paths import keymap_file, settings_file
 from rtun_core.errors import UsageError
 from rtun_tui.key_actions import GROUPS, KEY_ACTIONS, PANES, KeyAction
 from rtun_tui.keymap import load_keymap, written_key
 from rtun_tui.palette import ROLES
-from rtun_tui.settings import config_path, load_settings, print_template
+from rtun_tui.settings import load_settings, print_template
 from rtun_tui.strict_toml import read_document
 from rtun_tui.theme_files import REQUIRED, style_text
 from rtun_tui.theme_library import DEFAULT_THEME, ThemeLibrary
@@ -81,12 +81,12 @@ def problems() -> Iterator[str]:
     try:
         theme = load_settings(os.environ).theme
         if theme not in library.names():
-            file = read_document(config_path(os.environ))
+            file = read_document(settings_file(os.environ))
             yield str(file.error(("console", "theme"), library.find(theme).warning))
     except UsageError as error:
         yield str(error)
     try:
-        load_keymap(config_dir() / "keymap.toml")
+        load_keymap(keymap_file())
     except UsageError as error:
         yield str(error)
     yield from library.problems()

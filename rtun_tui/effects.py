@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -16,26 +16,26 @@ from rtun_core.engine.source import Playable
 from rtun_core.errors import RtunError, UsageError
 from rtun_core.event import counted
 from rtun_core.view.columns import row_key
-from rtun_core.view.page import MAX_LIMIT
+from rtun_core.view.page import MAX_LIMIT, ViewSpec
 from rtun_tui.export import export_text
 from rtun_tui.governor import FASTEST, SLOWEST
+from rtun_tui.host import Host
 from rtun_tui.screens.command_palette import CommandPalette
 from rtun_tui.screens.help import Help
 from rtun_tui.screens.leave import Leave
 from rtun_tui.settings import SavedView
 from rtun_tui.table_state import TableState
+from rtun_tui.widgets.detail import Detail
 from rtun_tui.widgets.event_list import EventList
 
-if TYPE_CHECKING:
-    from rtun_tui.app import ConsoleApp
-
+_FLOW_ID = re.compile("[0-9a-fA-F]{1,16}")
 NOT_A_RECORDING = "this is not a recording: time goes on by itself"
 
 
 class ConsoleEffects:
     """The effects of one console. Each method returns what to tell the user, or raises UsageError."""
 
-    def __init__(self, app: ConsoleApp) -> None:
+    def __init__(self, app: Host) -> None:
         self._app = app
         self._views = dict(app.settings.views)
 
@@ -93,10 +93,35 @@ class ConsoleEffects:
         """Saved views."""
         return tuple(self._views)
 
+    def trace(self, flow: str) -> str:
+        """Go to a flow and stay with it, whatever else is shown."""
+        if not _FLOW_ID.fullmatch(flow):
+            raise UsageError(f"{flow} is no flow's id; accepted: hexadecimal, as in the table of flows")
+        self._app.run_worker(self._trace(flow.lower()), group="command")
+        return ""
+
+    async def _trace(self, flow: str) -> None:
+        try:
+            page = await self._app.source.page(ViewSpec(table="flows", filter=f"flow={flow}", limit=1))
+        except RtunError as error:
+            self._app.say(str(error), "error")
+            return
+        if not page.rows:
+            self._app.say(f"flow {flow} is not there", "error")
+            return
+        desk = self._app.desk
+        desk.focus("flows")
+        desk.table.filter_on = False  # it may hide this very flow
+        desk.table.go_to(flow)
+        desk.detail = True
+        self._app.overview.pane(Detail).pin("flows", page.rows[0])
+        self._app.overview.sync()
+        self._app.look()
+
     # -- files ---------------------------------------------------------------------------------
 
     def export(self, form: str, path: str | None) -> str:
-        """Write the rows that pass the filter, or the events. An existing file is never overwritten."""
+        """Write the rows that pass the filter in the chosen columns, or the events; never over a file."""
         if self._app.desk.pane == "events":
             text = self._app.overview.pane(EventList).export(form)
             return f"written to {self._write(path, 'rtun-events', form, text)}"
@@ -108,7 +133,8 @@ class ConsoleEffects:
         try:
             rows = await self._all_rows(state)
             now = picture.snapshot.ts if picture else 0.0
-            text = export_text(form, state.table, rows, self._app.desk.look, now)
+            columns = [column.id for column in state.shown_columns()]
+            text = export_text(form, state.table, rows, self._app.desk.look, now, columns=columns)
             file = self._write(path, f"rtun-{state.table}", form, text)
         except RtunError as error:
             self._app.say(str(error), "error")
@@ -149,6 +175,10 @@ class ConsoleEffects:
     def seek(self, where: str) -> str:
         """Go to a time of a recording."""
         return self._player().seek(where)
+
+    def seek_event(self, by: int, text: str) -> str:
+        """Go to the next or the previous event of a recording that passes a filter."""
+        return self._player().seek_event(by, text)
 
     def speed(self, factor: float) -> str:
         """How fast a recording plays."""

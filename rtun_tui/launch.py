@@ -13,12 +13,14 @@ from functools import partial
 from rtun_core.cli.console import ConsoleEnd, ConsoleOptions, EndKind
 from rtun_core.cli.garbage import settled
 from rtun_core.engine.live_source import LiveSource
-from rtun_core.engine.paths import config_dir
+from rtun_core.engine.paths import keymap_file
 from rtun_core.engine.source import Source
 from rtun_core.errors import UsageError
-from rtun_tui.app import ConsoleApp, Manner
+from rtun_tui.app import ConsoleApp
 from rtun_tui.driver import ConsoleDriver, install_signals
+from rtun_tui.host import Manner
 from rtun_tui.keymap import Keymap, load_keymap
+from rtun_tui.keymap_file import KeymapFile
 from rtun_tui.settings import Settings, load_settings
 from rtun_tui.strays import Strays, caught_handlers
 from rtun_tui.terminal import ascii_only, check_terminal, wants_colour
@@ -45,6 +47,7 @@ async def _show(source: Source, options: ConsoleOptions) -> ConsoleEnd:
         source,
         settings=settings,
         keymap=keymap,
+        keys=KeymapFile(keymap_file()),
         library=ThemeLibrary(),
         theme=options.theme,
         warnings=warnings,
@@ -79,7 +82,7 @@ def read_configuration() -> tuple[Settings, Keymap, list[str]]:
         settings = Settings()
         warnings.append(str(error))
     try:
-        keymap = load_keymap(config_dir() / "keymap.toml")
+        keymap = load_keymap(keymap_file())
     except UsageError as error:
         keymap = Keymap()
         warnings.append(str(error))
@@ -110,6 +113,7 @@ def _started(app: ConsoleApp, strays: Strays, reopen: Callable[[], object] | Non
     driver = app._driver
     if isinstance(driver, ConsoleDriver):
         driver.on_lost = lambda: app.close(EndKind.LOST)
+        driver.set_title(f"rtun {app.source.title}")
         if isinstance(app.source, LiveSource):
             source = app.source
             app.set_interval(1.0, lambda: source.note_frames_dropped(driver.frames_dropped))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rtun_core.commands import (
+    ALL,
     CloseFlow,
     CloseTunnel,
     Command,
@@ -26,6 +27,7 @@ from rtun_core.commands import (
     ResumeRule,
     SwitchAgent,
     UnpinAgent,
+    is_flow_id,
 )
 from rtun_core.event import counted
 from rtun_core.model import (
@@ -54,7 +56,8 @@ NO_PREFERENCE = TunnelId("none")
 class Context:
     """What the user sees: `table` has the focus, `row` is under its cursor.
 
-    `marked` are the marked rows that are shown, sorted; `hidden` is how many others are marked.
+    `marked` are the marked rows that are shown, sorted; `hidden` is how many others are marked; `rules` are
+    those of the marked flows that are in sight.
     """
 
     snapshot: Snapshot
@@ -62,6 +65,7 @@ class Context:
     row: Any = None
     marked: tuple[str, ...] = ()
     hidden: int = 0
+    rules: frozenset[RuleId] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -291,6 +295,30 @@ OPERATIONS: Mapping[str, Operation] = {
 }
 
 
+def typed_command(command: Command, snapshot: Snapshot) -> Proposal | None:
+    """What to ask about a command that was typed; None: it is done at once.
+
+    Few named flows are what somebody meant. Many, or whatever a filter finds, are asked about.
+    """
+    if not isinstance(command, MoveFlow | CloseFlow):
+        return None
+    filters = [each for each in command.flows if not is_flow_id(each)]
+    total = sum(rule.flows for rule in snapshot.rules)
+    count = total if ALL in filters else len(command.flows)
+    if not filters and count <= TYPED_FROM:
+        return None
+    rest = [each for each in filters if each != ALL]
+    what = f"every flow that passes {' or '.join(rest)}" if rest else f"{count:,} flows"
+    verb = "Close" if isinstance(command, CloseFlow) else "Move"
+    return Proposal(
+        command=command,
+        question=f"{verb} {what}?",
+        verb=verb,
+        facts=(("flows", f"there are {total:,} in all"),),
+        typed=_typed(count, verb.lower()),
+    )
+
+
 def _close_tunnel(context: Context) -> Answer:
     tunnel = _row(context, TunnelView)
     if tunnel is None:
@@ -330,7 +358,7 @@ def _left_alone(context: Context) -> tuple[tuple[str, str], ...]:
 
 
 def _destinations(context: Context, flows: Sequence[FlowId]) -> list[TunnelView]:
-    """Tunnels that can take flows: of the same rule, and not where a lone flow is already."""
+    """Tunnels that can take flows: of the same rule, as far as it is known, and not where a lone flow is."""
     flow = _row(context, FlowView)
     lone = flow if flow is not None and list(flows) == [flow.id] else None
     return [
@@ -338,6 +366,7 @@ def _destinations(context: Context, flows: Sequence[FlowId]) -> list[TunnelView]
         for tunnel in context.snapshot.tunnels
         if tunnel.state in (TunnelState.UP, TunnelState.DEGRADED)
         and (lone is None or (tunnel.rule == lone.rule and tunnel.id != lone.tunnel))
+        and (lone is not None or not context.rules or tunnel.rule in context.rules)
     ]
 
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import MappingProxyType
 
-from rtun_core.engine.paths import config_dir
+from rtun_core.engine.paths import settings_file
 from rtun_core.errors import UsageError
 from rtun_core.view.columns import COLUMNS, TABLES, TableId, column_named
 from rtun_core.view.filter import compile_filter
@@ -71,18 +70,12 @@ CONSOLE_HELP: Mapping[str, str] = MappingProxyType(
 )
 
 
-def config_path(environ: Mapping[str, str]) -> Path:
-    """Where the settings are: RTUN_CONFIG if it is set, else `config.toml` in the usual place."""
-    named = environ.get("RTUN_CONFIG")
-    return Path(named) if named else config_dir() / "config.toml"
-
-
 def load_settings(environ: Mapping[str, str]) -> Settings:
     """The settings of the file, the defaults if there is none. Raises UsageError with file, line and key.
 
     A file that RTUN_CONFIG names must exist.
     """
-    file = config_path(environ)
+    file = settings_file(environ)
     if not file.exists() and not environ.get("RTUN_CONFIG"):
         return Settings()
     return parse_settings(read_document(file))

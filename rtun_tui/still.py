@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from rtun_core.bus import EventBus
-from rtun_core.commands import Command, CommandResult, spell
+from rtun_core.commands import Command, CommandResult, told
 from rtun_core.engine.simulated import SimulatedWorld
 from rtun_core.engine.source import Picture, SourceStatus
 from rtun_core.errors import CommandRefused
@@ -88,12 +88,12 @@ class StillSource:
         try:
             result = self.world.handle(command)
         except CommandRefused as refused:
-            self._tell([CommandWasRefused(who="console", command=spell(command), reason=str(refused))])
+            self._tell([CommandWasRefused(who="console", command=told(command), reason=str(refused))])
             raise
         finally:
             self._tell(self.world.take_events())
             self._snapshot = self.world.picture()
-        self._tell([CommandDone(who="console", command=spell(command), result=result.text)])
+        self._tell([CommandDone(who="console", command=told(command), result=result.text)])
         return result
 
     def watch(self, call: Callable[[], None]) -> None:

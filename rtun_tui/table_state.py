@@ -136,6 +136,10 @@ class TableState:
         self.height = max(1, min(height, MOST_ROWS))
         self._place(self.cursor)
 
+    def go_to(self, key: str) -> None:
+        """Have the cursor stand on a row, wherever the next page says that this is."""
+        self.cursor_key, self.resting = key, False
+
     def move(self, by: int) -> None:
         """The cursor `by` rows down, or up when negative."""
         self.resting = False

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from rtun_core.engine.paths import config_dir
+from rtun_core.engine.paths import themes_dir
 from rtun_core.errors import UsageError
+from rtun_tui.file_stamp import Stamp, stamp
 from rtun_tui.palette import MONO
 from rtun_tui.strict_toml import nearest
 from rtun_tui.theme_files import Theme, load_theme
@@ -24,9 +25,6 @@ class Found:
     warning: str = ""
 
 
-Stamp = tuple[tuple[str, int, int], ...]  # name, modification time in ns, size of each file
-
-
 class ThemeLibrary:
     """Finds themes by name. A theme's name is that of its file without `.toml`.
 
@@ -35,7 +33,7 @@ class ThemeLibrary:
 
     def __init__(self, built_in: Path | None = None, user: Path | None = None) -> None:
         self.built_in = built_in or built_in_themes()
-        self.user = user or user_themes()
+        self.user = user or themes_dir()
         self._stamp = self._look()
 
     def names(self) -> tuple[str, ...]:
@@ -88,8 +86,8 @@ class ThemeLibrary:
     def _user_files(self) -> dict[str, Path]:
         return _theme_files(self.user)
 
-    def _look(self) -> Stamp:
-        return tuple(_stamp(file) for file in self._user_files().values())
+    def _look(self) -> tuple[Stamp, ...]:
+        return tuple(stamp(file) for file in self._user_files().values())
 
 
 def built_in_themes() -> Path:
@@ -99,22 +97,9 @@ def built_in_themes() -> Path:
     return installed if installed.is_dir() else package.parent / "themes"
 
 
-def user_themes() -> Path:
-    """The directory of the user's themes; it need not exist."""
-    return config_dir() / "themes"
-
-
 def _theme_files(directory: Path) -> dict[str, Path]:
     try:
         files = sorted(file for file in directory.iterdir() if file.suffix == ".toml")
     except OSError:
         return {}  # no directory, or one that is closed to us: no themes of its own
     return {file.stem: file for file in files[:MAX_USER_THEMES]}
-
-
-def _stamp(file: Path) -> tuple[str, int, int]:
-    try:
-        status = file.stat()
-    except OSError:
-        return file.name, 0, 0  # gone between listing and looking
-    return file.name, status.st_mtime_ns, status.st_size

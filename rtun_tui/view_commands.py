@@ -25,6 +25,8 @@ from rtun_core.view.page import MAX_FILTER, MAX_SORTS, Sort
 from rtun_tui.desk import Desk
 
 LONGEST_LINE = 2000  # characters
+WITH_FILTER = ("filter", "goto next", "goto previous")  # one filter follows, as it is
+EVENTS = "level>=info"  # that a recording is searched for, unless something else is asked for
 
 
 class Effects(Protocol):
@@ -42,7 +44,9 @@ class Effects(Protocol):
     def save_view(self, name: str) -> str: ...
     def load_view(self, name: str) -> str: ...
     def view_names(self) -> Sequence[str]: ...
+    def trace(self, flow: str) -> str: ...
     def seek(self, where: str) -> str: ...
+    def seek_event(self, by: int, text: str) -> str: ...
     def speed(self, factor: float) -> str: ...
     def help(self, topic: str | None) -> str: ...
     def quit(self) -> str: ...
@@ -90,9 +94,9 @@ def read_line(line: str) -> list[str]:
     """The words of a line. Quotes belong to a filter's own grammar: it is one word. Raises UsageError."""
     if len(line) > LONGEST_LINE:
         raise UsageError(f"the line has {len(line)} characters; accepted: up to {LONGEST_LINE}")
-    first, _, rest = line.strip().partition(" ")
-    if first == "filter":
-        return [first, rest.strip()]
+    for beginning in WITH_FILTER:
+        if f"{line.strip()} ".startswith(f"{beginning} "):
+            return [*beginning.split(), line.strip().removeprefix(beginning).strip()]
     try:
         return shlex.split(line)
     except ValueError as error:
@@ -320,7 +324,7 @@ VIEW_COMMANDS: tuple[ViewCommand, ...] = (
     ViewCommand(
         ("export",),
         "export csv|ndjson [PATH]",
-        "write the rows that pass the filter to a file",
+        "write the rows that pass the filter to a file, in the columns that were chosen",
         _export,
         lambda *_: ("csv", "ndjson"),
     ),
@@ -350,6 +354,25 @@ VIEW_COMMANDS: tuple[ViewCommand, ...] = (
         lambda _d, effects, _w: "views: " + (", ".join(effects.view_names()) or "none"),
     ),
     ViewCommand(
+        ("flow", "trace"),
+        "flow trace ID",
+        "go to a flow and keep its detail in sight",
+        lambda _d, effects, words: effects.trace(_one(words)),
+        lambda desk, _: [desk.tables["flows"].cursor_key or "ID"],
+    ),
+    ViewCommand(
+        ("goto", "next"),
+        "goto next [EXPR]",
+        "in a recording: go to the next event that passes, `level>=info` unless something else is given",
+        lambda _d, effects, words: effects.seek_event(1, words[0] or EVENTS),
+    ),
+    ViewCommand(
+        ("goto", "previous"),
+        "goto previous [EXPR]",
+        "in a recording: go to the event before",
+        lambda _d, effects, words: effects.seek_event(-1, words[0] or EVENTS),
+    ),
+    ViewCommand(
         ("goto",),
         "goto HH:MM:SS|+SECONDS|-SECONDS|start|end",
         "in a recording: go to a time",
@@ -362,7 +385,12 @@ VIEW_COMMANDS: tuple[ViewCommand, ...] = (
     ViewCommand(
         ("close",), "close", "close the console; what it shows goes on", lambda _d, e, _w: e.detach()
     ),
-    ViewCommand(("quit",), "quit", "end the console and what it shows", lambda _d, e, _w: e.quit()),
+    ViewCommand(
+        ("quit",),
+        "quit",
+        "end the console, and what it shows if that runs in this process",
+        lambda _d, e, _w: e.quit(),
+    ),
 )
 
 

@@ -18,7 +18,8 @@ from textual.widgets import Input
 
 from rtun_core.cli.console import ConsoleEnd
 from rtun_core.engine.simulated import SimulatedWorld
-from rtun_tui.app import ConsoleApp, Manner
+from rtun_tui.app import ConsoleApp
+from rtun_tui.host import Manner
 from rtun_tui.keymap import Keymap
 from rtun_tui.settings import Settings
 from rtun_tui.still import StillSource

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from rtun_core.commands import (
     COMMANDS,
+    CloseFlow,
     Command,
     CommandResult,
     DrainTunnel,
@@ -20,8 +21,10 @@ from rtun_core.commands import (
     SwitchAgent,
     decode_command,
     encode_command,
+    is_flow_id,
     parse_command,
     spell,
+    told,
     usage,
 )
 from rtun_core.errors import UsageError
@@ -124,6 +127,21 @@ def test_usages():
 )
 def test_spellings(text, command):
     assert parse_command(text) == command
+
+
+def test_of_many_flows_the_log_names_a_few():
+    flows = tuple(f"{number:08x}" for number in range(17_708))
+    assert told(CloseFlow(flows=flows)).endswith("00000003 00000004 ... (17,708 flows)")
+    assert told(MoveFlow(flows=flows[:5], to="t1")) == spell(MoveFlow(flows=flows[:5], to="t1"))
+    assert told(PinAgent()) == "agent pin"
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [("00a1f3c2", True), ("F", True), ("", False), ("@all", False), ("dn>1", False), ("123456789", False)],
+)
+def test_flow_ids_are_told_from_filters(text, named):
+    assert is_flow_id(text) is named
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,10 @@ from rtun_core.flow_rows import (
     sources_of_sockaddrs,
     tally,
 )
-from rtun_core.model import FlowState, FlowView, ServiceSnapshot, encode_lazy
+from rtun_core.model import FlowState, FlowView, ServiceSnapshot
 from rtun_core.net.sockaddr import NAME_SIZE, pack_sockaddr
 from rtun_core.wire.address import Address
+from tests.lazy import encode_lazy
 from tests.view.random_rows import random_rows
 
 V4 = st.ip_addresses(v=4).map(str)

@@ -16,8 +16,8 @@ from rtun_core.model import (
     add_counts,
     add_traffic,
     agent_id,
-    encode_lazy,
 )
+from tests.lazy import encode_lazy
 
 FLOW = FlowView(
     id="00a1f3c2",
@@ -30,18 +30,6 @@ FLOW = FlowView(
     idle_s=0.5,
     up_packets=1,
 )
-
-
-class LazyRows:
-    """A sequence that makes its rows when they are asked for."""
-
-    def __len__(self):
-        return 2
-
-    def __getitem__(self, index):
-        if index >= 2:
-            raise IndexError(index)
-        return FLOW
 
 
 def full_snapshot(**fields):
@@ -91,19 +79,6 @@ def test_states_travel_as_words():
     fields = msgspec.to_builtins(full_snapshot(), enc_hook=encode_lazy)
     assert fields["v"] == 1
     assert fields["agents"][0]["state"] == "in use"
-
-
-def test_lazy_rows_need_to_be_a_sequence():
-    with pytest.raises(NotImplementedError, match="object has no JSON form"):
-        encode_lazy(object())
-
-
-def test_lazy_rows_are_written_out():
-    from collections.abc import Sequence
-
-    Sequence.register(LazyRows)
-    data = msgspec.json.encode(full_snapshot(flows=LazyRows()), enc_hook=encode_lazy)
-    assert msgspec.json.decode(data, type=Snapshot).flows == [FLOW, FLOW]
 
 
 def test_everything_is_immutable():

@@ -37,13 +37,15 @@ def ctl(on: str | None, json: bool, words: tuple[str, ...]) -> None:
     command = parse_command(list(words))
     import asyncio
 
+    from rtun_core.view.cells import visible
+
     result = asyncio.run(_send(on, command))
     if json:
         import msgspec
 
         click.echo(msgspec.json.encode(result))
     else:
-        click.echo(result.text)
+        click.echo(visible(result.text))
 
 
 async def _send(on: str | None, command: Command) -> CommandResult:

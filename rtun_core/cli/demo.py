@@ -100,6 +100,8 @@ def demo(
 
     Example: rtun demo --seconds 30 --json
     """
+    if no_tui and console.show:
+        raise UsageError("--no-tui: not together with --tui; accepted: one of them")
     console = replace(console, show=console.show or (not no_tui and _is_for_eyes(outputs)))
     if simulate:
         return _simulate(seconds or None, seed, FLOWS if flows is None else flows, outputs, console)

@@ -90,7 +90,10 @@ def _sentence(error: click.ClickException) -> str:
 
 
 def _fail(sentence: str, status: int) -> int:
-    print(f"Error: {sentence}", file=sys.stderr)
+    from rtun_core.view.cells import visible
+
+    # Names of peers may be in it; what lists choices has several lines.
+    print("Error: " + "\n".join(map(visible, sentence.split("\n"))), file=sys.stderr)
     return status
 
 

@@ -1,15 +1,24 @@
-"""`rtun paths`: where control sockets, settings and logs live."""
+"""`rtun paths`: where sockets, settings, keys, themes, logs and recordings live."""
 
 from __future__ import annotations
 
 import click
 
 
-@click.command(short_help="Print where control sockets, settings and logs live.")
+@click.command(short_help="Print where sockets, settings, keys, themes, logs and recordings live.")
 def paths() -> None:
-    """Print where control sockets, settings and logs live on this machine."""
-    from rtun_core.engine.paths import config_dir, log_dir, runtime_dir
+    """Print where sockets, settings, keys, themes, logs and recordings live on this machine."""
+    import os
 
-    click.echo(f"control sockets  {runtime_dir()}")
-    click.echo(f"config           {config_dir()}")
-    click.echo(f"logs             {log_dir()}")
+    from rtun_core.engine import paths as places
+
+    for name, place in (
+        ("control sockets", places.runtime_dir()),
+        ("config", places.config_dir()),
+        ("settings", places.settings_file(os.environ)),
+        ("keys", places.keymap_file()),
+        ("themes", places.themes_dir()),
+        ("logs", places.log_dir()),
+        ("recordings", places.recordings_dir()),
+    ):
+        click.echo(f"{name:<17}{place}")

@@ -20,7 +20,15 @@ WIDTH = 80
 TOP_FLOWS = 20
 
 _BYTE_UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
-_CONTROLS = dict.fromkeys((*range(32), *range(127, 160)), "?")
+# What steers a terminal, and what turns the direction of writing.
+_STEERING = (
+    *range(32),
+    *range(127, 160),
+    *range(0x200E, 0x2010),
+    *range(0x2028, 0x202F),
+    *range(0x2066, 0x206A),
+)
+_CONTROLS = dict.fromkeys(_STEERING, "?")
 
 # Each column: title, width, and whether it is a number, which stands at the right.
 Column = tuple[str, int, bool]

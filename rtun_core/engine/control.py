@@ -32,7 +32,7 @@ from rtun_core.engine.engine import Engine
 from rtun_core.engine.hello import hello_of
 from rtun_core.engine.json_lines import json_line
 from rtun_core.engine.paths import runtime_dir
-from rtun_core.engine.snapshot_json import snapshot_json_slowly, with_biggest
+from rtun_core.engine.snapshot_json import snapshot_json, with_biggest
 from rtun_core.engine.view_session import Viewers
 from rtun_core.errors import BindError, RtunError, UsageError
 
@@ -99,7 +99,7 @@ class ControlServer:
         snapshot = self._engine.snapshot()
         if "flows" in request.query:
             snapshot = with_biggest(snapshot, _number(request, "flows", 0))
-        return web.Response(body=await snapshot_json_slowly(snapshot), content_type="application/json")
+        return web.Response(body=await snapshot_json(snapshot), content_type="application/json")
 
     async def _view(self, request: web.Request) -> web.StreamResponse:
         peer = _peer(request)

@@ -17,7 +17,7 @@ import msgspec
 
 from rtun_core import __version__
 from rtun_core.bus import EventBus
-from rtun_core.commands import Command, CommandResult, Quit, spell
+from rtun_core.commands import Command, CommandResult, Quit, told
 from rtun_core.engine.merge import grown, merge, total
 from rtun_core.engine.rate_meter import RateMeter
 from rtun_core.engine.select_flows import with_flows
@@ -163,9 +163,9 @@ class Engine:
         try:
             result = await self._dispatch(with_flows(command, self.snapshot), who)
         except RtunError as error:
-            self.bus.emit(CommandWasRefused(who=who, command=spell(command), reason=str(error)))
+            self.bus.emit(CommandWasRefused(who=who, command=told(command), reason=str(error)))
             raise
-        self.bus.emit(CommandDone(who=who, command=spell(command), result=result.text))
+        self.bus.emit(CommandDone(who=who, command=told(command), result=result.text))
         return result
 
     def count_fault(self, reason: str) -> None:

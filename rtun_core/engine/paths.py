@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import platformdirs
@@ -32,6 +33,27 @@ def config_dir() -> Path:
 def log_dir() -> Path:
     """The directory that is meant for log files."""
     return Path(platformdirs.user_log_dir(APP))
+
+
+def settings_file(environ: Mapping[str, str]) -> Path:
+    """The file with the user's settings: RTUN_CONFIG if it is set, else `config.toml` in the usual place."""
+    named = environ.get("RTUN_CONFIG")
+    return Path(named) if named else config_dir() / "config.toml"
+
+
+def keymap_file() -> Path:
+    """The file with the user's keys."""
+    return config_dir() / "keymap.toml"
+
+
+def themes_dir() -> Path:
+    """The directory of the user's themes; it need not exist."""
+    return config_dir() / "themes"
+
+
+def recordings_dir() -> Path:
+    """The directory of recordings that were given no place of their own."""
+    return log_dir() / "recordings"
 
 
 def control_socket(pid: int | None = None) -> Path:

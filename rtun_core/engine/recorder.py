@@ -21,7 +21,7 @@ import numpy as np
 from rtun_core.bus import HISTORY, EventBus
 from rtun_core.commands import Command, CommandResult, StartRecording, StopRecording
 from rtun_core.engine.engine import Engine
-from rtun_core.engine.paths import log_dir
+from rtun_core.engine.paths import recordings_dir
 from rtun_core.engine.recording import RecordingWriter
 from rtun_core.errors import CommandRefused, RtunError, UsageError
 from rtun_core.event import Stamped, counted
@@ -212,7 +212,7 @@ def with_most_traffic(snapshot: Snapshot, count: int) -> Snapshot:
 
 def default_path(now: float) -> Path:
     """Where a recording goes that begins at `now`, Unix seconds, and was given no place."""
-    return log_dir() / "recordings" / f"rtun-{datetime.fromtimestamp(now):%Y%m%d-%H%M%S}.rec"
+    return recordings_dir() / f"rtun-{datetime.fromtimestamp(now):%Y%m%d-%H%M%S}.rec"
 
 
 def _absolute(path: str) -> Path:
@@ -220,7 +220,7 @@ def _absolute(path: str) -> Path:
 
 
 def _open(path: Path) -> RecordingWriter:
-    if path.parent == default_path(0).parent:
+    if path.parent == recordings_dir():
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:

@@ -7,7 +7,7 @@ import operator
 import sqlite3
 import stat
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple, TypeVar
 
@@ -28,6 +28,7 @@ MAX_EVENTS: Final = 1000  # given at once; older ones are counted
 KEPT: Final = 16  # pictures' flows that are kept for steps back
 KEPT_KEYS: Final = 8  # snapshots of key frames
 
+_LAST_ID: Final = 2**63 - 1
 _LATEST: Final = 4e10  # Unix seconds that can still be written as a date
 _Time = Annotated[float, msgspec.Meta(ge=0, le=_LATEST)]
 _Id = Annotated[int, msgspec.Meta(ge=1)]
@@ -140,6 +141,21 @@ class RecordingReader:
                 lagged = BusLagged(skipped=total - limit)
                 events.insert(0, Stamped(first.seq - 1, first.ts, first.mono, lagged))
         return events
+
+    def find_event(self, ts: float, passes: Callable[[Stamped], bool], *, by: int) -> Stamped | None:
+        """The first event later than `ts` that passes, or the last one earlier where `by` is negative."""
+        sign, order, place = (">", "ASC", (ts, _LAST_ID)) if by > 0 else ("<", "DESC", (ts, -1))
+        query = (
+            f"SELECT id, seq, ts, mono, event FROM event WHERE (ts, id) {sign} (?, ?) "  # noqa: S608 - constants
+            f"ORDER BY ts {order}, id {order} LIMIT {MAX_EVENTS}"
+        )
+        while rows := list(self._rows(query, place, tuple[int, int, _Time, float, str])):
+            for _, seq, at, mono, text in rows:
+                stamped = self._event(seq, at, mono, text)
+                if stamped is not None and passes(stamped):
+                    return stamped
+            place = (rows[-1][2], rows[-1][0])
+        return None
 
     # -- pictures ------------------------------------------------------------------------------
 

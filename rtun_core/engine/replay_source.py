@@ -19,6 +19,7 @@ from rtun_core.event import Stamped
 from rtun_core.events import Notice
 from rtun_core.model import Snapshot
 from rtun_core.view.columns import TableId
+from rtun_core.view.event_filter import compile_event_filter
 from rtun_core.view.history import SAMPLES, History, HistoryPicture
 from rtun_core.view.page import Page, ViewSpec
 from rtun_core.view.project import project, select_keys
@@ -194,6 +195,25 @@ class ReplaySource:
         except RtunError as error:
             return str(error)
         return self._where()
+
+    def seek_event(self, by: int, text: str) -> str:
+        """Go to the next event that passes a filter, or the one before when negative; playing stops.
+
+        Raises UsageError, and then nothing has moved.
+        """
+        passes = compile_event_filter(text)
+        if self._reader is None:
+            return "nothing is known yet"
+        here = self._player.advance(self._monotonic())
+        try:
+            found = self._reader.find_event(here, passes, by=by)
+            if found is None:
+                return f"no such event {'follows' if by > 0 else 'came before'}"
+            self._player.stop(self._monotonic())
+            self._go(found.ts, self._reader.find(found.ts))
+        except RtunError as error:
+            return str(error)
+        return f"{clock(found.ts)} {found.event.text()}"
 
     def play_at(self, factor: float) -> str:
         """Play that many times as fast as it happened, from 0.1 to 100. Raises UsageError."""

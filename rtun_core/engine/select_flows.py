@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import string
 from collections.abc import Callable
 
 import msgspec
 
-from rtun_core.commands import ALL, CloseFlow, Command, MoveFlow
+from rtun_core.commands import ALL, CloseFlow, Command, MoveFlow, is_flow_id
 from rtun_core.errors import CommandRefused
 from rtun_core.model import FlowId, Snapshot
 from rtun_core.view.project import select_keys
-
-_LONGEST_ID = 8
 
 
 def with_flows(command: Command, snapshot: Callable[[], Snapshot]) -> Command:
@@ -37,4 +34,4 @@ def _passing(picture: Snapshot, text: str) -> list[FlowId]:
 
 
 def _is_plain(selector: str) -> bool:
-    return selector == ALL or (len(selector) <= _LONGEST_ID and set(selector) <= set(string.hexdigits))
+    return selector == ALL or not selector or is_flow_id(selector)

@@ -6,7 +6,7 @@ import asyncio
 
 import msgspec
 
-from rtun_core.model import Snapshot, encode_lazy
+from rtun_core.model import Snapshot
 from rtun_core.view.biggest import biggest
 
 # 10,000 flows are 3 MB and 50 ms of work. Done in a thread it stops the loop for 5 ms at a time, which is
@@ -14,13 +14,8 @@ from rtun_core.view.biggest import biggest
 PIECE = 256
 
 
-def snapshot_json(snapshot: Snapshot) -> bytes:
-    """All at once."""
-    return msgspec.json.encode(snapshot, enc_hook=encode_lazy)
-
-
-async def snapshot_json_slowly(snapshot: Snapshot) -> bytes:
-    """The same bytes, in pieces between which the loop does other things."""
+async def snapshot_json(snapshot: Snapshot) -> bytes:
+    """The bytes of the whole, made in pieces between which the loop does other things."""
     flows = snapshot.flows
     pieces = []
     for begin in range(0, len(flows), PIECE):

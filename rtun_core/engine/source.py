@@ -95,5 +95,8 @@ class Playable(Protocol):
     def seek(self, where: str) -> str:
         """Go to `HH:MM:SS`, `+SECONDS`, `-SECONDS`, `start` or `end`. Raises UsageError."""
 
+    def seek_event(self, by: int, text: str) -> str:
+        """Go to the next or the previous event that passes a filter. Raises UsageError."""
+
     def play_at(self, factor: float) -> str:
         """Play that many times as fast as it happened. Raises UsageError."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rtun_core.bus import EventBus
 from rtun_core.engine.line_output import write_all
-from rtun_core.engine.snapshot_json import snapshot_json_slowly
+from rtun_core.engine.snapshot_json import snapshot_json
 from rtun_core.errors import RtunError
 from rtun_core.events import Notice
 from rtun_core.model import Snapshot
@@ -57,7 +57,7 @@ class StatusFile:
         self._failing = False
 
     async def _replace(self) -> None:
-        data = await snapshot_json_slowly(self._snapshot())
+        data = await snapshot_json(self._snapshot())
         await asyncio.to_thread(replace_file, self._path, data)
 
     async def _run(self) -> None:

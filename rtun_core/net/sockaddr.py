@@ -51,13 +51,6 @@ def unpack_sockaddr(raw: bytes) -> Address:
     return Address(socket.inet_ntop(socket.AF_INET6, host) + zone, port)
 
 
-def name_key(raw: bytes) -> int | bytes:
-    """The entry that `DatagramBatch.name_keys` has for this raw sockaddr: an int for IPv4."""
-    if raw[:2] == _FAMILY.pack(socket.AF_INET):
-        return int.from_bytes(raw[:8], "little" if _FAMILY.pack(1)[0] else "big")
-    return bytes(raw[:NAME_SIZE])
-
-
 @lru_cache(maxsize=4096)
 def socket_address(address: Address) -> SocketAddress:
     """The tuple that `socket.socket` takes. Raises ValueError for a host name: nothing here resolves."""

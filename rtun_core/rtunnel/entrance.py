@@ -40,11 +40,6 @@ class Entrance(web.Server):
         self._on_fault = on_fault
         self._waiting: dict[RequestHandler, asyncio.TimerHandle] = {}
 
-    @property
-    def strangers(self) -> int:
-        """Connections that have not been let in."""
-        return len(self._waiting)
-
     def admit(self) -> asyncio.Protocol:
         """The protocol of a new connection, for `create_server`."""
         if len(self._waiting) >= self._limit:

@@ -22,6 +22,7 @@ from rtun_core.wire.address import Address
 from rtun_core.wire.signal_json import encode_agents
 
 _MAX_ECHO = 65536
+_SHUTDOWN_TIME = 0.1  # seconds; the library takes no time at all for all the time in the world
 _UNSIGNED = re.compile(r"\+?[0-9]{1,20}", re.ASCII)
 _HEADER_VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 
@@ -78,7 +79,7 @@ class HttpListener:
 
     async def close(self) -> None:
         """Stop listening and drop every connection."""
-        await self._web.shutdown(timeout=0.0)
+        await self._web.shutdown(timeout=_SHUTDOWN_TIME)
         await self._door.close()
         if self._listener is not None:
             self._listener.close()

@@ -22,10 +22,9 @@ from rtun_core.view.filter_predicates import (
     Equals,
     Matches,
     NumberTest,
-    PatternError,
-    compile_pattern,
 )
 from rtun_core.view.filter_text import And, Compare, Expr, FilterError, Named, Not, Or, Word, parse_filter
+from rtun_core.view.pattern import PatternError, compile_pattern
 
 EventFilter = Callable[[Stamped], bool]
 

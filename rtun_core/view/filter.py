@@ -1,7 +1,8 @@
 """Filters as predicates: a tree of filter_text becomes a RowFilter for one table.
 
 A RowFilter is asked about one row of any table, or about all flows at once; both answers agree.
-Compiling finds every mistake that the text can have, so that a filter, once made, never fails.
+Compiling finds every mistake that the text can have, so that a filter, once made, fails only with
+SlowPattern: when a regular expression takes too long for all flows.
 
 How a value is read depends on the column's kind (view/columns.py, view/filter_values.py):
 
@@ -32,9 +33,7 @@ from rtun_core.view.filter_predicates import (
     InNetwork,
     Matches,
     NumberTest,
-    PatternError,
     ValueTest,
-    compile_pattern,
 )
 from rtun_core.view.filter_text import (
     And,
@@ -49,6 +48,7 @@ from rtun_core.view.filter_text import (
     parse_filter,
 )
 from rtun_core.view.filter_values import read_flag, read_network, read_number
+from rtun_core.view.pattern import PatternError, compile_pattern
 
 TEXT_KINDS: Final = frozenset({Kind.TEXT, Kind.STATE, Kind.ADDRESS})
 _TEXT_OPS: Final = (":", "=", "!=", "~")

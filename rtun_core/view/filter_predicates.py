@@ -7,7 +7,6 @@ from everything and `tunnel!=t4|t5` is neither of them.
 
 import operator
 import re
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
@@ -15,10 +14,9 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from rtun_core.errors import UsageError
 from rtun_core.view.filter_values import V4_MAPPED, Network, host_of, read_endpoint
+from rtun_core.view.pattern import MAX_TEXT, search_all
 
-MAX_PATTERN: Final = 200  # characters of a regular expression
 ORDERS: Mapping[str, Callable[[Any, Any], Any]] = MappingProxyType(
     {
         ":": operator.eq,
@@ -30,14 +28,6 @@ ORDERS: Mapping[str, Callable[[Any, Any], Any]] = MappingProxyType(
         "<=": operator.le,
     }
 )
-
-
-class PatternError(UsageError):
-    """A regular expression that Python cannot read; `offset` is the place in it."""
-
-    def __init__(self, message: str, *, offset: int) -> None:
-        super().__init__(message)
-        self.offset = offset
 
 
 class NumberTest:
@@ -105,17 +95,15 @@ class Matches:
     """One of the regular expressions is found somewhere in the text."""
 
     def __init__(self, patterns: Sequence[re.Pattern[str]]) -> None:
-        self._searches = tuple(pattern.search for pattern in patterns)
+        self._patterns = tuple(patterns)
 
     def __call__(self, value: Any, /) -> bool:
-        text = str(value)
-        return any(search(text) for search in self._searches)
+        text = str(value)[:MAX_TEXT]
+        return any(pattern.search(text) for pattern in self._patterns)
 
     def over(self, texts: Sequence[str]) -> list[bool]:
-        if len(self._searches) == 1:
-            search = self._searches[0]
-            return [search(text) is not None for text in texts]
-        return [any(search(text) for search in self._searches) for text in texts]
+        """Raises SlowPattern."""
+        return search_all(self._patterns, texts)
 
 
 class InNetwork:
@@ -165,20 +153,3 @@ def _share_bits(hosts: NDArray[np.uint64], bits: int, mask: int) -> NDArray[np.b
     same: NDArray[np.bool_] = (hosts[:, 0] & high_mask) == high_bits
     same &= (hosts[:, 1] & low_mask) == low_bits
     return same
-
-
-def compile_pattern(text: str) -> re.Pattern[str]:
-    """A regular expression of bounded length. Raises PatternError.
-
-    Their running time is not bounded: whoever writes one waits for it, on their own terminal.
-    """
-    if len(text) > MAX_PATTERN:
-        raise PatternError(f"a regular expression has at most {MAX_PATTERN} characters", offset=MAX_PATTERN)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of sets that may change their meaning in a later Python
-            return re.compile(text)
-    except re.error as error:
-        raise PatternError(f"regular expression: {error.msg}", offset=error.pos or 0) from error
-    except (OverflowError, RecursionError) as error:
-        raise PatternError(f"regular expression: {error}", offset=0) from error

@@ -7,6 +7,7 @@ from typing import Final
 from rtun_core.model import RuleView
 from rtun_core.view.column import Column, Kind
 from rtun_core.view.traffic_columns import DROP, REASON, TRAFFIC
+from rtun_core.view.units import narrow_count_text
 
 
 def _tunnels(row: RuleView) -> str:
@@ -99,6 +100,7 @@ RULE_COLUMNS: Final = (
         help="Flows that it carries.",
         kind=Kind.COUNT,
         value=lambda row, now: row.flows,
+        text=lambda row: narrow_count_text(row.flows),
         min_width=4,
         width=6,
         priority=3,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from rtun_core.view.column import Column, Kind
+from rtun_core.view.units import narrow_count_text
 
 TRAFFIC: Final = (
     Column(
@@ -64,6 +65,7 @@ DROP: Final = Column(
     help="Datagrams that could not be carried, for any reason.",
     kind=Kind.COUNT,
     value=lambda row, now: sum(row.drops.values()),
+    text=lambda row: narrow_count_text(sum(row.drops.values())),
     min_width=4,
     width=6,
     priority=8,

@@ -7,6 +7,7 @@ from typing import Final
 from rtun_core.model import TunnelView
 from rtun_core.view.column import Column, Kind, seconds_left
 from rtun_core.view.traffic_columns import DROP, REASON, TRAFFIC
+from rtun_core.view.units import narrow_count_text
 
 
 def _loss(row: TunnelView) -> float | None:
@@ -74,7 +75,8 @@ TUNNEL_COLUMNS: Final = (
         help="Flows on it.",
         kind=Kind.COUNT,
         value=lambda row, now: row.flows,
-        min_width=3,
+        text=lambda row: narrow_count_text(row.flows),
+        min_width=4,
         width=5,
         priority=2,
     ),

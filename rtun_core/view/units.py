@@ -91,6 +91,24 @@ def count_text(count: float | None) -> str:
     return f"{round(count):,}"
 
 
+def narrow_count_text(count: int, cells: int = 4) -> str:
+    """A count in as many cells, from 4 on: exact as far as that goes, then in thousands, millions, ...
+
+    >>> [narrow_count_text(count) for count in (284, 1284, 17_708, 2_499_999)]
+    ['284', '1284', '18k', '2.5M']
+    """
+    for text in (f"{count:,}", str(count)):
+        if len(text) <= cells:
+            return text
+    scaled, prefix = float(count), ""
+    for prefix in _SI[1:]:
+        scaled /= 1000
+        for text in (f"{scaled:.1f}{prefix}", f"{scaled:.0f}{prefix}"):
+            if len(text) <= cells:
+                return text
+    return f"{scaled:.0f}{prefix}"
+
+
 def address_text(text: str, look: Look = DEFAULT_LOOK) -> str:
     """An address, host or URL; in private only the first half of an IP address, and no host's own name."""
     if not look.private:

@@ -6,6 +6,7 @@ Each line is a tuple of pieces, each piece a text and the role it is drawn in.
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -32,6 +33,7 @@ from rtun_tui.draw.plot import sparkline
 from rtun_tui.palette import state_role
 
 HISTORY_LINES = 12
+CLOCK = 10  # cells of the time before a line of the history
 MINUTE = 60  # samples
 LABEL = 10  # cells of a line's name
 
@@ -218,13 +220,17 @@ def _history(key: str, row: Any, frame: Frame) -> list[Line]:
     """Events that name this very thing, newest first."""
     found: list[Line] = []
     for stamped in reversed(frame.events):
-        if len(found) == HISTORY_LINES:
+        if len(found) >= HISTORY_LINES:
             break
         if key in names_of(stamped):
             clock = datetime.fromtimestamp(stamped.ts).strftime("%H:%M:%S")
             warns = stamped.event.severity >= Level.WARNING
             text = _masked(visible(stamped.event.text().partition("\n")[0]), frame)
-            found.append((Piece(f"{clock}  ", "event-time"), Piece(text, "event-warn" if warns else "text")))
+            lines = textwrap.wrap(text, max(20, frame.width - CLOCK)) or [""]
+            found += [
+                (Piece(before.ljust(CLOCK), "event-time"), Piece(line, "event-warn" if warns else "text"))
+                for before, line in zip((clock, *[""] * len(lines)), lines, strict=False)
+            ]
     return [(Piece("HISTORY", "title"),), *(found or [(Piece("nothing seen yet", "muted"),)])]
 
 

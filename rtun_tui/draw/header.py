@@ -17,7 +17,8 @@ from rtun_core.engine.source import Picture, SourceStatus
 from rtun_core.model import AgentState, AgentView, RuleState, Snapshot, TunnelState
 from rtun_core.view.cells import visible
 from rtun_core.view.units import Look, count_text, share_text
-from rtun_tui.draw.frame import Brush
+from rtun_tui.draw.empty import LOST
+from rtun_tui.draw.frame import Brush, cut
 
 LOUD_DROPS: Final = 0.001  # of all datagrams: from here on the share leaves late
 LIVE_WORDS: Final = frozenset({"LIVE", "ATTACHED"})  # what is seen is what is
@@ -25,13 +26,14 @@ LIVE_WORDS: Final = frozenset({"LIVE", "ATTACHED"})  # what is seen is what is
 _BAR: Final = " | "
 # Which piece takes its next shorter form when the line is too long, in this order.
 _SHORTER: Final = (
-    *("agent", "tunnels", "flows", "name", "drops", "name", "agent"),
-    *("word", "flows", "tunnels", "agent", "name", "rates", "drops"),
+    *("agent", "tunnels", "signal", "flows", "name", "drops", "name", "agent"),
+    *("word", "flows", "tunnels", "agent", "name", "signal", "rates", "drops"),
 )
 _QUIET_DROPS, _LATE_DROPS = _SHORTER.index("drops"), len(_SHORTER) - 1
 _WORKS: Final = frozenset({TunnelState.UP, TunnelState.DEGRADED})
 _USED: Final = frozenset({AgentState.IN_USE})
 _SOON: Final = 120.0  # seconds before its end from which on the agent in use needs an eye
+_DETAIL: Final = 60  # cells of what is said of a link that is down
 _NAME: Final = 40  # cells of a name that has to fit in a line with others
 _PREFIXES: Final = ("", "k", "M", "G", "T", "P", "E")
 
@@ -58,7 +60,7 @@ def header_text(
 ) -> Strip:
     """The line for `width` cells. `source` is what is looked at, `hz` how often, `now` the Unix time."""
     pieces = [] if picture is None else _pieces(picture, look, source)
-    pieces.append(_word(status, paused_for, hz, now))
+    pieces.append(_word(status, paused_for, hz, now, brush.ellipsis))
     return _line(_fitting(pieces, width), width, brush)
 
 
@@ -102,6 +104,7 @@ def _pieces(picture: Picture, look: Look, source: str) -> list[_Piece]:
     return [
         _Piece("name", (f"{named} {uptime}", named, "rtun", "")),
         _agent_piece(snapshot),
+        *_signal_piece(snapshot),
         _Piece(
             "tunnels", (f"tunnels {tunnels}", f"t {tunnels}", ""), "header" if up or not most else "state-bad"
         ),
@@ -131,6 +134,15 @@ def _agent_piece(snapshot: Snapshot) -> _Piece:
     return _Piece("agent", forms, "state-warn" if soon else "header")
 
 
+def _signal_piece(snapshot: Snapshot) -> list[_Piece]:
+    """That no agent can be looked for, since when; nothing is said of a connection that is there."""
+    lost = [signal.since for signal in snapshot.signal if signal.state == LOST]
+    if not lost:
+        return []
+    since = f"signal lost {short_time(snapshot.ts - min(lost))}"
+    return [_Piece("signal", (since, "signal lost", ""), "state-warn")]
+
+
 def _left(agent: AgentView, now: float) -> str:
     return "" if agent.expires_at is None else short_time(agent.expires_at - now)
 
@@ -158,7 +170,9 @@ def _flows(picture: Picture) -> str:
     return count_text(sum(rule.flows for rule in picture.snapshot.rules))
 
 
-def _word(status: SourceStatus, paused_for: float | None, hz: float, now: float | None) -> _Piece:
+def _word(
+    status: SourceStatus, paused_for: float | None, hz: float, now: float | None, ellipsis: str
+) -> _Piece:
     """How far what is seen can be trusted."""
     word = visible(status.word)
     if word in LIVE_WORDS and paused_for is None:
@@ -169,7 +183,7 @@ def _word(status: SourceStatus, paused_for: float | None, hz: float, now: float 
     age = (
         f" {short_time(now - status.since)}" if now is not None and status.since and word != "REPLAY" else ""
     )
-    detail = visible(status.detail)[:_NAME]
+    detail = cut(visible(status.detail), _DETAIL, ellipsis)
     forms = [f" {word}{age}: {detail} "] if detail else []
     return _Piece("word", (*forms, f" {word}{age} ", f" {word} "), "header-alert")
 

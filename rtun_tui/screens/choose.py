@@ -8,15 +8,15 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
+from rtun_tui.screens.dialog import Dialog
 
-class Choose(ModalScreen[str | None]):
+
+class Choose(Dialog[str | None]):
     """Dismisses with the value that was chosen, or None. `on_look` is called while the cursor moves."""
 
-    CSS_PATH = "dialog.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q", "cancel", "cancel", show=False),
         Binding("j", "move(1)", "down", show=False),

@@ -7,11 +7,11 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from rtun_core.view.columns import COLUMNS, TableId, column_named
+from rtun_tui.screens.dialog import Dialog
 
 
 class Columns(OptionList):
@@ -20,10 +20,9 @@ class Columns(OptionList):
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "screen.accept", "use them", show=False)]
 
 
-class ChooseColumns(ModalScreen[tuple[str, ...] | None]):
+class ChooseColumns(Dialog[tuple[str, ...] | None]):
     """Dismisses with the ids of the columns to show, in order; the shown ones stand first."""
 
-    CSS_PATH = "dialog.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "flip", "show or hide", show=False),
         Binding("K,shift+up", "shift(-1)", "earlier", show=False),

@@ -10,11 +10,11 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.fuzzy import Matcher
-from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList
 from textual.widgets.option_list import Option
 
 from rtun_core.commands import COMMANDS, Quit, usage
+from rtun_tui.screens.dialog import Dialog
 from rtun_tui.view_commands import VIEW_COMMANDS
 
 
@@ -34,10 +34,9 @@ def _line(spelling: str, words: str) -> str:
     return f"{words} " if rest and not rest.startswith("[") else words
 
 
-class CommandPalette(ModalScreen[str | None]):
+class CommandPalette(Dialog[str | None]):
     """Dismisses with the line that was chosen."""
 
-    CSS_PATH = "dialog.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,ctrl+p", "cancel", "cancel", show=False),
         Binding("down", "move(1)", "down", show=False),

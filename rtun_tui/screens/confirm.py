@@ -10,7 +10,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
 from rtun_core.commands import spell
@@ -18,17 +17,17 @@ from rtun_core.view.cells import visible
 from rtun_core.view.units import masked_text
 from rtun_tui.operations import Proposal
 from rtun_tui.palette import Palette
+from rtun_tui.screens.dialog import Dialog
 
 LONGEST_COMMAND = 300  # characters of the equivalent command line that are shown
 
 
-class Confirm(ModalScreen[bool]):
+class Confirm(Dialog[bool]):
     """Dismisses with True only when the user said so: by `y`, by the button, or by typing the name.
 
     Cancel has the focus, so that Enter alone changes nothing.
     """
 
-    CSS_PATH = "dialog.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "yes", "do it", show=False),
         Binding("n,escape,q", "no", "cancel", show=False),

@@ -8,7 +8,6 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from rtun_core.commands import COMMANDS, Quit, usage
@@ -16,6 +15,7 @@ from rtun_core.view.columns import COLUMNS, TABLES
 from rtun_tui.key_actions import GROUPS, KEY_ACTIONS
 from rtun_tui.keymap import Keymap
 from rtun_tui.palette import Palette
+from rtun_tui.screens.dialog import Dialog
 from rtun_tui.view_commands import VIEW_COMMANDS
 
 TOPICS = ("keys", "commands", "filter", "columns")
@@ -85,10 +85,9 @@ def _block(title: str, rows: list[tuple[str, str]], palette: Palette, wide: int 
     return text
 
 
-class Help(ModalScreen[None]):
+class Help(Dialog[None]):
     """A page to scroll; any of the keys that close things closes it."""
 
-    CSS_PATH = "dialog.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,question_mark,enter", "dismiss", "close", show=False),
         Binding("j,down", "scroll(1)", "down", show=False),
@@ -107,13 +106,9 @@ class Help(ModalScreen[None]):
         with Vertical(id="dialog", classes="help") as dialog:
             dialog.border_title = self._title
             dialog.border_subtitle = "j k space scroll, Esc closes"
-            with VerticalScroll():
+            with VerticalScroll(can_focus=False):  # its own keys would glide, and lose some that come fast
                 yield Static(self._text)
-
-    def on_mount(self) -> None:
-        """The keys scroll."""
-        self.query_one(VerticalScroll).focus()
 
     def action_scroll(self, by: int) -> None:
         """Lines down, or up when negative."""
-        self.query_one(VerticalScroll).scroll_relative(y=by, animate=False)
+        self.query_one(VerticalScroll).scroll_relative(y=by, animate=False, immediate=True)

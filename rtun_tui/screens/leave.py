@@ -8,17 +8,16 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
 from rtun_core.cli.console import EndKind
 from rtun_core.event import counted
+from rtun_tui.screens.dialog import Dialog
 
 
-class Leave(ModalScreen[EndKind | None]):
+class Leave(Dialog[EndKind | None]):
     """Staying has the focus; `y` quits, `Q` closes the console alone."""
 
-    CSS_PATH = "dialog.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "leave('QUIT')", "quit", show=False),
         Binding("Q", "leave('DETACHED')", "close the console", show=False),

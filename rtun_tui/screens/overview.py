@@ -20,6 +20,7 @@ from rtun_core.event import Stamped
 from rtun_core.view.columns import TABLES, TableId
 from rtun_tui.arrange import Box, Form, Pane, arrange, form_of
 from rtun_tui.desk import PANES, Desk
+from rtun_tui.draw.empty import empty_text
 from rtun_tui.draw.headings import heading, note, places, short_heading
 from rtun_tui.drawn import Drawn
 from rtun_tui.key_actions import KEY_ACTIONS
@@ -31,19 +32,12 @@ from rtun_tui.widgets.footer import KeyHints
 from rtun_tui.widgets.header import Header
 from rtun_tui.widgets.live_table import LiveTable
 from rtun_tui.widgets.path_health import PathHealth
-from rtun_tui.widgets.prompt import COMMAND, FILTER, Complete, Prompt
+from rtun_tui.widgets.prompt import COMMAND, FILTER, MESSAGE_TIME, Complete, Prompt
 from rtun_tui.widgets.tabs import Tab, Tabs
 from rtun_tui.widgets.throughput import Throughput
 from rtun_tui.widgets.tiny import Tiny
 
 _Kind = TypeVar("_Kind", bound=Widget)
-
-EMPTY = {
-    "agents": "no agent is registered",
-    "tunnels": "no tunnel yet",
-    "flows": "no flows yet",
-    "rules": "no rules",
-}
 
 COMMAND_ACTION, FILTER_ACTION = "app.command", "filter.edit"
 # While a line is typed, keys are letters.
@@ -63,11 +57,11 @@ class Overview(Screen[None], inherit_bindings=False):
     BLANK = True  # the panes cover it: nothing of its own is drawn at each look
 
     class Act(Message):
-        """A key of the keymap was pressed in a pane."""
+        """A key of the keymap was pressed in a pane; `key` is None for what the mouse did."""
 
-        def __init__(self, action: str) -> None:
+        def __init__(self, action: str, key: events.Key | None = None) -> None:
             super().__init__()
-            self.action = action
+            self.action, self.key = action, key
 
     class LookAgain(Message):
         """Rows are wanted that the last picture does not have."""
@@ -112,8 +106,6 @@ class Overview(Screen[None], inherit_bindings=False):
 
     def on_mount(self) -> None:
         """Nothing is known yet."""
-        for table in TABLES:
-            self.table(table).empty = EMPTY[table]
         self.sync()
 
     # -- drawing -------------------------------------------------------------------------------
@@ -121,6 +113,8 @@ class Overview(Screen[None], inherit_bindings=False):
     def show(self, picture: Picture, status: SourceStatus) -> None:
         """Draw a new picture."""
         self.picture, self._status = picture, status
+        for table in TABLES:
+            self.table(table).empty = empty_text(table, picture.snapshot, self.desk.look)
         for table, page in picture.pages.items():
             self.table(table).show(page, picture.snapshot.ts)
         self._place()
@@ -144,16 +138,21 @@ class Overview(Screen[None], inherit_bindings=False):
             if each.event.severity >= self.desk.level:
                 self._last_event = each.event.text()
 
-    def say(self, text: str, role: str) -> None:
+    def say(self, text: str, role: str, seconds: float = MESSAGE_TIME) -> None:
         """One line to the user, above the keys; in their place while a line is typed there."""
         if self.prompt.editing:
             self.pane(KeyHints).message(text, role)
         else:
-            self.prompt.message(text, role)
+            self.prompt.message(text, role, seconds)
 
     def hush(self) -> None:
         """The keys again, where something was said in their place."""
         self.pane(KeyHints).clear()
+
+    def use_keys(self, keymap: Keymap) -> None:
+        """Other keys, from now on."""
+        self.keymap = keymap
+        self._hinted = {pane: hinted(pane, keymap) for pane in PANES}
 
     def look_as(self, palette: Palette) -> None:
         """Colours, units and characters for every pane."""
@@ -268,7 +267,7 @@ class Overview(Screen[None], inherit_bindings=False):
                 # At once, before the next key: what was pasted or typed fast belongs to the line.
                 self.type_line(name)
             else:
-                self.post_message(self.Act(name))
+                self.post_message(self.Act(name, event))
 
     def type_line(self, action: str) -> None:
         """Begin to type a command, or the filter of the pane in front."""

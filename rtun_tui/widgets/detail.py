@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from rich.segment import Segment
@@ -35,6 +36,8 @@ class Detail(Drawn):
         self._pinned: tuple[TableId, str] | None = None
         self._key: tuple[TableId, str] | None = None
         self._row: Any = None
+        self._seen_at = 0.0  # when the row was as it is drawn
+        self._stale = False
         self._rates: OrderedDict[str, deque[tuple[float, float]]] = OrderedDict()
         self._sampled: dict[str, float] = {}
         self._shown: tuple[TableId, Any, Picture, Sequence[Stamped]] | None = None
@@ -51,6 +54,10 @@ class Detail(Drawn):
             table, row = self._pinned[0], self._find(self._pinned, picture)
         if row is not None:
             self._key, self._row = (table, row_key(table, row)), row
+            self._seen_at, self._stale = picture.snapshot.ts, False
+        elif self._pinned is not None and not self._stale:
+            self._stale = True
+            self.refresh()
         elif self._key is not None and self._key[0] != table:
             self._key = self._row = None
         if self._row is None or self._key is None:
@@ -79,6 +86,12 @@ class Detail(Drawn):
         self._pinned = self._key if self._pinned is None else None
         self.refresh()
 
+    def pin(self, table: TableId, row: Any) -> None:
+        """Stay with this row, wherever the cursor is."""
+        self._row, self._key = row, (table, row_key(table, row))
+        self._pinned, self._stale = self._key, False
+        self.refresh()
+
     def unpin(self) -> None:
         """Follow the cursor."""
         self._pinned = None
@@ -99,8 +112,7 @@ class Detail(Drawn):
         note = "Enter follows" if self._pinned else "Enter pins"
         if y == 0:
             edge = top_line if self.framed else rule_line
-            heading = "Detail pinned" if self._pinned else "Detail"
-            return edge(width, heading, note, self.brush)
+            return edge(width, self._heading, note, self.brush)
         if self.framed and y == height - 1:
             return bottom_line(width, "", "", self.brush)
         inner = width - 2 if self.framed else width
@@ -119,6 +131,15 @@ class Detail(Drawn):
         """Back."""
         event.stop()
         self._scroll(-1)
+
+    @property
+    def _heading(self) -> str:
+        """A pinned row that is not among the rows any more, or out of their window, is of some time ago."""
+        if self._pinned is None:
+            return "Detail"
+        if not self._stale:
+            return "Detail pinned"
+        return f"Detail pinned, of {datetime.fromtimestamp(self._seen_at).strftime('%H:%M:%S')}"
 
     @property
     def _room(self) -> int:

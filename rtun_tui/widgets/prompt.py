@@ -16,6 +16,7 @@ from textual.suggester import Suggester
 from textual.timer import Timer
 from textual.widgets import Input
 
+from rtun_core.view.cells import visible
 from rtun_tui.draw.frame import cut
 from rtun_tui.drawn import Drawn
 
@@ -44,8 +45,8 @@ class Label(Drawn):
             self.refresh()
 
     def draw_line(self, y: int) -> Strip:
-        """The text, cut to the width."""
-        text = cut(self._text, self.size.width - 2, self.brush.ellipsis)
+        """The text, cut to the width. Names from elsewhere may be in it."""
+        text = cut(visible(self._text), self.size.width - 2, self.brush.ellipsis)
         return Strip([Segment(f" {text}", self.palette.style(self._role))])
 
 
@@ -77,6 +78,10 @@ class Line(Input):
             self._prompt.end(event.key)
         else:  # it was on its way when the line ended
             self._prompt._forward_event(events.Key(event.key, event.character))
+
+    def validate_value(self, value: str) -> str:
+        """Only what can be shown, whatever is pasted."""
+        return visible(value)
 
     def begin(self, text: str, history: list[str]) -> None:
         """Edit `text`, with older lines to come back to."""

@@ -16,7 +16,7 @@ from rtun_core.cli.main import main
 from rtun_core.commands import PinAgent, Quit
 from rtun_core.errors import BindError, CommandRefused, NoAgentError, RtunError
 from rtun_core.events import AgentSwitchDone, CommandDone, DemoSummary
-from rtun_core.model import encode_lazy
+from tests.lazy import encode_lazy
 
 PLAN = DemoPlan(seconds=0.5, seed=1, clients=5, rate=200.0, rotate=2.0, switch_after=0.2)
 
@@ -172,6 +172,10 @@ def test_it_goes_on_until_stopped(run, simulated, words):
 def test_how_many_flows_there_can_be(refuse, value):
     sentence = refuse("demo", "--simulate", "--flows", value)
     assert sentence == f"--flows: '{value}' is not accepted; accepted: a whole number from 0 to 200000"
+
+
+def test_a_console_and_none_exclude_each_other(refuse):
+    assert refuse("demo", "--tui", "--no-tui") == "--no-tui: not together with --tui; accepted: one of them"
 
 
 def test_real_flows_have_real_clients(refuse):

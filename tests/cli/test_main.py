@@ -9,7 +9,7 @@ import pytest
 from rtun_core import __version__
 from rtun_core.cli import main as main_module
 from rtun_core.cli.main import main, rtun
-from rtun_core.errors import BindError
+from rtun_core.errors import BindError, CommandRefused
 
 GOLDEN = Path(__file__).with_name("golden")
 WIDTH = 100
@@ -79,6 +79,7 @@ def test_unknown_option(refuse):
     ("error", "status", "text"),
     [
         (BindError("cannot listen"), 3, "Error: cannot listen\n"),
+        (CommandRefused("agent a\x1b[2J\x07 is lost"), 1, "Error: agent a[2J is lost\n"),
         (KeyboardInterrupt(), 130, ""),
         (click.FileError("x", "no such file"), 1, "Error: Could not open file 'x': no such file\n"),
     ],
@@ -121,5 +122,6 @@ def test_the_module_runs_as_a_program():
 def test_paths(run):
     status, out, err = run("paths")
     assert (status, err) == (0, "")
-    assert [line.split("  ")[0] for line in out.splitlines()] == ["control sockets", "config", "logs"]
+    names = [line.split("  ")[0] for line in out.splitlines()]
+    assert names == ["control sockets", "config", "settings", "keys", "themes", "logs", "recordings"]
     assert os.environ["XDG_RUNTIME_DIR"] in out

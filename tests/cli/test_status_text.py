@@ -142,7 +142,7 @@ def test_an_empty_engine_is_one_line():
 
 
 def test_a_name_cannot_write_to_the_terminal():
-    assert table((("A", 8, False),), [["a\x1b[2J\n"]]) == "A\na?[2J?"
+    assert table((("A", 8, False),), [["a\x1b[2J\n\u202e"]]) == "A\na?[2J??"
 
 
 def test_biggest_flows_first():

@@ -72,7 +72,7 @@ class Console(Terminal):
         return state
 
     def _state(self) -> dict[str, Any]:
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, ConnectionRefusedError):  # not bound yet, or not listening yet
             return self.snapshot()
         return {}
 

@@ -51,6 +51,10 @@ def test_visible_keeps_other_letters():
     assert visible("ü 漢\t") == "ü 漢\\x09"
 
 
+def test_no_text_turns_the_direction_of_a_line_or_ends_it():
+    assert visible("a\u202eb\u2066c\u2028d") == r"a\u202eb\u2066c\u2028d"
+
+
 def test_lone_surrogates_do_not_break_the_log():
     assert b"\\udc80" in text_line(stamped(Notice(topic="t", message="a\udc80")))
 

@@ -3,7 +3,16 @@ import warnings
 
 import pytest
 
-from rtun_core.engine.paths import config_dir, control_socket, log_dir, runtime_dir
+from rtun_core.engine.paths import (
+    config_dir,
+    control_socket,
+    keymap_file,
+    log_dir,
+    recordings_dir,
+    runtime_dir,
+    settings_file,
+    themes_dir,
+)
 from rtun_core.errors import RtunError
 
 
@@ -32,3 +41,7 @@ def test_a_place_that_another_user_holds(monkeypatch):
 def test_each_place_is_ours():
     assert "rtun" in str(config_dir())
     assert "rtun" in str(log_dir())
+    assert settings_file({}).parent == keymap_file().parent == themes_dir().parent == config_dir()
+    assert settings_file({"RTUN_CONFIG": ""}).name == "config.toml"
+    assert str(settings_file({"RTUN_CONFIG": "/etc/rtun.toml"})) == "/etc/rtun.toml"
+    assert recordings_dir().parent == log_dir()

@@ -184,7 +184,7 @@ async def test_a_bug_is_told(make, bus, monkeypatch, until):
     await recording.start()
     events = bus.subscribe()
     monkeypatch.setattr(recording, "take", None)
-    await until(lambda: events.lag)
+    await until(lambda: len(events._queue))
     await recording.stop()
     assert "ended: TypeError" in events.drain()[0].event.message
 

@@ -224,6 +224,23 @@ def test_of_many_events_the_newest_are_given(path, read):
     assert len(read(path).events(0, START, limit=10)) == 10
 
 
+@pytest.mark.parametrize("batch", [1, 3, 1000])
+def test_events_are_found_forward_and_back(path, read, batch, monkeypatch):
+    monkeypatch.setattr("rtun_core.engine.recording_reader.MAX_EVENTS", batch)
+    write(path, [picture(START)], [event(START + n // 2, str(n), seq=n) for n in range(10)])
+    reader = read(path)
+
+    def found(ts, by, *wanted):
+        stamped = reader.find_event(START + ts, lambda each: each.event.message in wanted, by=by)
+        return stamped and stamped.event.message
+
+    assert found(0, 1, "3", "5") == "3"
+    assert found(1, 1, "3", "5") == "5"
+    assert found(3, -1, "3", "5") == "5"
+    assert found(2, -1, "3", "5", "4") == "3"
+    assert found(4, 1, "9") is found(0, -1, "0") is None
+
+
 def test_events_of_a_newer_version_are_left_out(path, read, edit):
     write(path, [picture(START)], [event(START, "known")])
     edit("INSERT INTO event (seq, ts, mono, event) VALUES (2, ?, 0, ?)", START, '{"type":"moon.rose"}')

@@ -203,7 +203,7 @@ async def test_no_time_passes_before_the_console_is_there(write, path, monotonic
     assert source.look(()) is None
     assert source.status == ("REPLAY", "", 0.0)
     assert source.events() == source.select(SPECS[0]) == []
-    assert source.step(1) == source.seek("end") == "nothing is known yet"
+    assert source.step(1) == source.seek("end") == source.seek_event(1, "") == "nothing is known yet"
     source.open()
     monotonic.now = 5.0
     await source.start()
@@ -326,6 +326,22 @@ async def test_seek(write, play, monotonic):
     with pytest.raises(UsageError):
         source.seek("somewhere")
     assert shown(source) == 9
+
+
+async def test_seek_an_event(write, play, monotonic):
+    write(range(10))
+    source = await play()
+    assert source.seek_event(1, "text:6").endswith(" 6")
+    assert shown(source) == 6
+    monotonic.now = 50.0
+    assert shown(source) == 6  # it does not run away from what was looked for
+    assert source.seek_event(-1, "type=notice").endswith(" 5")
+    assert shown(source) == 5
+    assert source.seek_event(-1, "6|7") == "no such event came before"
+    assert source.seek_event(1, "nobody") == "no such event follows"
+    with pytest.raises(UsageError):
+        source.seek_event(1, "level>")
+    assert shown(source) == 5
 
 
 async def test_speeds_that_cannot_be(write, play, path):

@@ -65,9 +65,9 @@ def test_a_failed_replacement_leaves_nothing_beside(tmp_path):
     assert [one.name for one in tmp_path.iterdir()] == ["status"]
 
 
-def test_lazy_flows_are_written_out(flow):
+async def test_lazy_flows_are_written_out(flow):
     class Lazy(tuple):
         __slots__ = ()
 
-    text = json.loads(snapshot_json(snapshot(flows=Lazy([flow(7)]))))
+    text = json.loads(await snapshot_json(snapshot(flows=Lazy([flow(7)]))))
     assert text["flows"][0]["id"] == "00000007"

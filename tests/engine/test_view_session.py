@@ -313,6 +313,9 @@ async def test_a_viewer_that_answers_nothing_does_not_hold_up_the_end(looker, en
         await server.stop()
 
 
+SLOW = "src~[0-9.:]*?[0-9.:]*?[0-9.:]*?x"  # 0.2 ms a flow, 2 s for all of them
+
+
 class Crowd:
     """Ten thousand flows as a service."""
 
@@ -338,6 +341,26 @@ class Crowd:
 
     def handles(self, command):
         return False
+
+
+async def test_no_pattern_of_a_viewer_stalls_the_loop(bus, tmp_path, looker_of):
+    engine = Engine([Crowd()], bus)
+    await engine.start()
+    server = ControlServer(tmp_path / "slow.sock", engine)
+    await server.start()
+    one = await looker_of(server)
+    await one.say({"since": 0, "look": [{"table": "flows"}]})
+    await one.hear("picture")
+    begin = time.thread_time()
+    for text, why in (("src~.*?.*?.*?.*?x", "too many"), ("src~([0-9]+)*x", "for ever"), (SLOW, "too long")):
+        await one.say({"look": [{"table": "flows", "filter": text}]})
+        assert why in (await one.hear("error"))["text"]
+        await one.hear("picture")
+    # Both ends run on this loop, and a picture of 10,000 flows costs some 2 ms of it.
+    assert time.thread_time() - begin < 0.5
+    await engine.stop()
+    bus.close()
+    await server.stop()
 
 
 async def test_ten_thousand_flows_cost_the_loop_little(bus, tmp_path, looker_of):

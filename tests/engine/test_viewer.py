@@ -114,6 +114,13 @@ def test_a_bad_filter_leaves_the_last_good_one_in_force(stage):
     assert kinds(stage.wait()) == ["picture"]
 
 
+@pytest.mark.parametrize("text", ["src~(a+)+$", "src~(1|11)*x"])
+def test_a_pattern_that_may_take_for_ever_is_refused_before_it_runs(stage, text):
+    told = stage.say(look=(msgspec.structs.replace(FLOWS, filter=text),), turn=1)
+    assert kinds(told) == ["error", "picture"]
+    assert "may take for ever" in told[0][1]["text"]
+
+
 def test_a_bad_spec_from_the_start_gives_everything(stage):
     told = stage.say(look=(msgspec.structs.replace(FLOWS, sort=(Sort("beauty"),)),))
     assert kinds(told) == ["error", "picture"]

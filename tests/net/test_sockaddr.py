@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from rtun_core.net.sockaddr import (
     NAME_SIZE,
     from_socket_address,
-    name_key,
     pack_sockaddr,
     pack_socket_address,
     socket_address,
     unpack_sockaddr,
 )
 from rtun_core.wire.address import Address
+from tests.net.name_key import name_key
 
 PORT = st.integers(0, 65535)
 V4 = st.builds(Address, st.ip_addresses(v=4).map(str), PORT)

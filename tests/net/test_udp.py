@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 
 from rtun_core.errors import BindError
 from rtun_core.net import udp_mmsg
-from rtun_core.net.sockaddr import name_key, pack_sockaddr
+from rtun_core.net.sockaddr import pack_sockaddr
 from rtun_core.net.udp import BATCH, HEADROOM, ROOM, STRIDE, Spans, UdpSocket
 from rtun_core.net.udp_open import open_socket, thread_io
 from rtun_core.net.udp_send import QUEUE_PACKETS
 from rtun_core.net.udp_watch import MAX_ROUNDS
 from rtun_core.wire.address import Address
+from tests.net.name_key import name_key
 
 V4 = Address("127.0.0.1", 0)
 V6 = Address("::1", 0)

@@ -4,7 +4,7 @@ import socket
 import numpy as np
 import pytest
 
-from rtun_core.net.sockaddr import name_key, pack_sockaddr
+from rtun_core.net.sockaddr import pack_sockaddr
 from rtun_core.net.udp_batch import (
     BATCH,
     DROP_REASONS,
@@ -17,6 +17,7 @@ from rtun_core.net.udp_batch import (
     guard,
 )
 from rtun_core.wire.address import Address
+from tests.net.name_key import name_key
 
 V4 = [Address("192.0.2.1", 53), Address("192.0.2.2", 53), Address("192.0.2.1", 54)]
 V6 = [Address("2001:db8::1", 53), Address("fe80::1%3", 53)]

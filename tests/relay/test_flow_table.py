@@ -9,9 +9,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from rtun_core.flow_rows import IDLE_AFTER, format_flow_id
 from rtun_core.model import FlowState
 from rtun_core.net.sockaddr import NAME_SIZE as RAW_SIZE
-from rtun_core.net.sockaddr import name_key, pack_sockaddr
+from rtun_core.net.sockaddr import pack_sockaddr
 from rtun_core.relay.flow_table import MIN_SAMPLE, NAME_SIZE, NO_CHANNEL, FlowTable, flow_rows
 from rtun_core.wire.address import Address
+from tests.net.name_key import name_key
 
 LAST_ID = 2**32 - 1
 COUNTERS = ("up_packets", "up_bytes", "down_packets", "down_bytes")

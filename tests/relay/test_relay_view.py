@@ -13,12 +13,12 @@ from rtun_core.model import (
     RuleState,
     ServiceSnapshot,
     TunnelState,
-    encode_lazy,
 )
 from rtun_core.relay.agent_choice import entry_id
 from rtun_core.relay.channel import Stage
 from rtun_core.relay.health import Grade
 from rtun_core.wire.relay_rule import RelayRule
+from tests.lazy import encode_lazy
 from tests.relay.world import LOCAL, until
 
 

@@ -40,18 +40,18 @@ async def test_idle_strangers_are_shown_out(entered):
     assert await reader.read(-1) == b""
     writer.close()
     assert entered.faults == {"idle": 1}
-    assert entered.strangers == 0
+    assert len(entered._waiting) == 0
 
 
 async def test_too_many_strangers(entered):
     first, second = await stranger(entered), await stranger(entered)
-    await until(lambda: entered.strangers == 2)
+    await until(lambda: len(entered._waiting) == 2)
     reader, writer = await stranger(entered)
     assert await reader.read(-1) == b""
     assert entered.faults["flood"] == 1
     for _, each in (first, second, (reader, writer)):
         each.close()
-    await until(lambda: entered.strangers == 0)
+    await until(lambda: len(entered._waiting) == 0)
 
 
 async def test_who_was_let_in_may_stay(entered):
@@ -65,7 +65,7 @@ async def test_who_was_let_in_may_stay(entered):
 
 async def test_close_drops_everybody(entered):
     reader, writer = await stranger(entered)
-    await until(lambda: entered.strangers == 1)
+    await until(lambda: len(entered._waiting) == 1)
     await entered.close()
     assert await reader.read(-1) == b""
     writer.close()

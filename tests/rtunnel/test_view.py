@@ -3,10 +3,11 @@ import json
 import msgspec
 import yarl
 
-from rtun_core.model import AgentState, FlowState, RuleState, TunnelState, encode_lazy
+from rtun_core.model import AgentState, FlowState, RuleState, TunnelState
 from rtun_core.rtunnel import view as view_module
 from rtun_core.rtunnel.config import ConnectConfig
 from rtun_core.rtunnel.connect import ConnectService
+from tests.lazy import encode_lazy
 from tests.rtunnel.stage import LOOPBACK, until
 
 

@@ -251,3 +251,29 @@ async def test_a_bug_in_an_endpoint_is_reported(running, http, monkeypatch):
     async with http.get(url(running, "/pub/sessions")) as response:
         assert response.status == 500
     assert isinstance(reports[0]["exception"], ZeroDivisionError)
+
+
+async def test_it_ends_at_once_although_connections_are_kept(serve):
+    running = await serve()
+    async with (
+        tcp(running) as (asked, asking),
+        tcp(running) as (silent, _),
+        tcp(running) as (begun, beginning),
+    ):
+        asking.write(b"GET /pub/sessions HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert (await asked.readuntil(b"[]")).startswith(b"HTTP/1.1 200")
+        beginning.write(b"GET /pub/sessions HTTP/1.1\r\n")
+        await running.until(lambda: len(running.server._http._door) == 3)
+        async with asyncio.timeout(3):
+            await running.server.stop(drain=False)
+            for reader in (asked, silent, begun):
+                assert await read_to_end(reader) == b""
+
+
+async def test_it_ends_at_once_although_a_websocket_is_open(serve, http):
+    running = await serve()
+    socket = await http.ws_connect(url(running, "/echo/ws"))
+    async with asyncio.timeout(3):
+        await running.server.stop(drain=False)
+        message = await socket.receive()
+    assert message.type in (aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.ERROR)

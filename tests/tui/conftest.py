@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from rtun_core.engine.simulated import SimulatedWorld
-from rtun_tui.app import ConsoleApp, Manner
+from rtun_tui.app import ConsoleApp
+from rtun_tui.host import Manner
 from rtun_tui.keymap import Keymap
 from rtun_tui.settings import Settings
 from rtun_tui.still import StillSource

@@ -6,6 +6,7 @@ import json
 import re
 
 import pytest
+from textual.events import Key
 
 from rtun_core.commands import (
     CloseFlow,
@@ -497,6 +498,36 @@ async def test_much_is_done_only_when_its_name_is_typed(console):
         assert c.executed == [SwitchAgent(name="alpha", instance="19d0")]
 
 
+@pytest.mark.parametrize(
+    ("keys", "done"), [("xy", ["tunnel drain"]), ("xn", []), ("xxy", ["tunnel drain"]), ("mq", [])]
+)
+async def test_what_is_typed_ahead_is_for_the_dialog_that_it_opens(console, keys, done):
+    async with console() as c:
+        await c.press("3" if keys[0] == "m" else "2")
+        for key in keys:
+            c.app.post_message(Key(key, key))
+        await c.settle()
+        assert [" ".join(command.words) for command in c.executed] == done
+        assert c.app.is_running
+
+
+async def test_keys_act_on_a_pane_that_has_only_just_come_into_sight(console):
+    async with console(size=(60, 15)) as c:
+        for key in "1ja":
+            c.app.post_message(Key(key, key))
+        await c.settle()
+        assert "Use agent alpha/19d0" in c.text
+
+
+async def test_a_name_that_is_typed_ahead_is_typed_into_the_dialog(console):
+    async with console() as c:
+        await c.press("1", "j")
+        for key in ("a", *"alpha", "enter"):
+            c.app.post_message(Key(key, key if len(key) == 1 else None))
+        await c.until(lambda: c.executed)
+        assert c.executed == [SwitchAgent(name="alpha", instance="19d0")]
+
+
 async def test_why_an_agent_cannot_be_used(console):
     async with console() as c:
         await c.press("1", "a")
@@ -604,11 +635,29 @@ async def test_commands_take_what_is_chosen(console, selector, count):
         if selector == "@shown":
             await c.line("filter tunnel=t5")
         await c.line(f"flow close '{selector}'")
+        if selector == "@all":
+            await c.type("close")
+            await c.press("enter")
+        elif selector == "tunnel=t5":
+            await c.press("y")
         (command,) = c.executed
         if selector in ("@all", "tunnel=t5"):
             assert command.flows == (selector,)
         else:
             assert len(command.flows) == (count or c.flows.shown or len(command.flows))
+
+
+async def test_many_flows_are_not_closed_by_a_line_alone(console):
+    async with console() as c:
+        await c.line("flow close @shown")
+        assert "Close 120 flows?" in c.text
+        await c.press("enter")
+        assert c.dialog == "Confirm"
+        await c.press("escape")
+        await c.line("flow close dn>1")
+        assert "Close every flow that passes dn>1?" in c.text
+        await c.press("enter")
+        assert c.executed == []
 
 
 async def test_a_selector_that_chooses_nothing_is_told(console):

@@ -11,13 +11,40 @@ import pytest
 
 from rtun_core.cli.console import EndKind
 from rtun_core.commands import StartRecording, StopRecording
-from rtun_core.view.page import Sort
+from rtun_core.view.page import Sort, ViewSpec
 from rtun_tui.settings import SavedView, Settings
 from rtun_tui.theme_library import ThemeLibrary
 
 
 def mode(path):
     return stat.S_IMODE(os.stat(path).st_mode)
+
+
+# -- a flow ----------------------------------------------------------------------------------------
+
+
+async def test_a_flow_is_traced_from_anywhere_whatever_the_filter_hides(console):
+    async with console(flows=400) as c:
+        await c.line("sort flow asc")
+        wanted = c.app.source.select(ViewSpec(table="flows"))[300]
+        await c.line("filter state=nothing")
+        await c.press("1")
+        await c.line(f"flow trace {wanted.upper()}")
+        assert c.desk.pane == "flows"
+        assert c.flows.cursor_key == wanted
+        assert f"flow {wanted}" in c.text
+        assert "Detail pinned" in c.text
+        await c.press("k")
+        assert f"flow {wanted}" in c.text
+
+
+async def test_a_flow_that_is_not_there_is_not_traced(console):
+    async with console() as c:
+        await c.line("flow trace ffffffff")
+        assert c.said == "flow ffffffff is not there"
+        await c.line("flow trace xyz")
+        assert c.said.startswith("xyz is no flow's id; accepted: ")
+        assert not c.desk.detail
 
 
 # -- files -----------------------------------------------------------------------------------------
@@ -51,6 +78,16 @@ async def test_export_honours_the_filter_and_never_overwrites(console, tmp_path)
         assert "cannot write" in c.said
         assert "File exists" in c.said
         assert (tmp_path / "five.ndjson").read_bytes() == before
+
+
+async def test_export_has_the_columns_that_were_chosen_whether_they_fit_or_not(console, tmp_path):
+    async with console(size=(60, 15)) as c:
+        await c.line("columns src,dn,flow,up_pkts,idle,rule")
+        await c.line(f"export csv {tmp_path}/rates.csv")
+        await c.line("totals on")
+        await c.line(f"export csv {tmp_path}/totals.csv")
+    assert (tmp_path / "rates.csv").read_text().startswith("src,dn,flow,up_pkts,idle,rule\n")
+    assert (tmp_path / "totals.csv").read_text().startswith("src,dn_total,flow,up_pkts,idle,rule\n")
 
 
 async def test_export_into_nowhere_says_so(console, tmp_path):
@@ -211,12 +248,12 @@ async def test_a_theme_of_the_user_is_read_again_when_it_is_written(console, lib
     async with console(library=library, theme="mine") as c:
         assert c.app.palette.name == "mine"
         before = c.app.palette.styles
-        c.app._watch_themes()
+        c.app.watch_files()
         assert c.app.palette.styles is before
         write_theme(
             tmp_path, "mine", own_theme(library, "mine", "rtun-light").replace("rtun-light", "mine"), stamp=2
         )
-        c.app._watch_themes()
+        c.app.watch_files()
         await c.settle()
         assert c.app.palette.name == "mine"
         assert c.app.palette.styles != before
@@ -226,26 +263,27 @@ async def test_a_broken_theme_gives_way_to_the_default_with_a_warning(console, l
     write_theme(tmp_path, "mine", "colour = nonsense", stamp=1)
     async with console(library=library, theme="mine", size=(160, 50)) as c:
         assert c.app.palette.name == "rtun-dark"
-        assert "theme mine cannot be used" in c.said
-        assert "mine.toml" in c.said
+        assert c.dialog == "Faults"
+        assert "theme mine cannot be used" in c.text
+        assert "mine.toml" in c.text
 
 
 async def test_an_unknown_theme_of_the_command_line_is_told(console, library):
     async with console(library=library, theme="rtun-darc") as c:
         assert c.app.palette.name == "rtun-dark"
-        assert "theme rtun-darc is unknown" in c.said
-        assert "rtun-dark" in c.said
+        assert c.dialog == "Faults"
+        assert "theme rtun-darc is unknown; did you mean rtun-dark?" in c.text
 
 
 async def test_a_theme_that_breaks_while_it_is_used_is_told(console, library, tmp_path):
     write_theme(tmp_path, "mine", own_theme(library, "mine"), stamp=1)
     async with console(library=library, theme="mine") as c:
         write_theme(tmp_path, "mine", "what?", stamp=2)
-        c.app._watch_themes()
+        c.app.watch_files()
         await c.settle()
         assert "theme mine cannot be used" in c.said
         write_theme(tmp_path, "mine", own_theme(library, "mine"), stamp=3)
-        c.app._watch_themes()
+        c.app.watch_files()
         await c.settle()
         assert c.app.palette.name == "mine"
 

@@ -56,9 +56,18 @@ def test_two_broken_files_are_two_warnings(directory):
     assert "no.such" in warnings[1]
 
 
-async def test_warnings_are_seen_in_the_console(console):
-    async with console(warnings=["config.toml: line 3: what is this?"]) as c:
-        assert c.said == "config.toml: line 3: what is this?"
+async def test_every_warning_is_seen_in_the_console(console):
+    faults = ["config.toml: line 3: what is this?", "keymap.toml: line 9: and this?"]
+    async with console(warnings=faults, theme="rtun-darc", size=(80, 24)) as c:
+        assert c.dialog == "Faults"
+        assert all(fault in c.text for fault in (*faults, "theme rtun-darc is unknown"))
+        await c.press("enter")
+        assert c.dialog == ""
+
+
+async def test_without_a_warning_nothing_is_in_the_way(console):
+    async with console() as c:
+        assert c.dialog == ""
 
 
 def test_without_a_terminal_the_console_is_refused(monkeypatch):

@@ -40,6 +40,7 @@ from rtun_tui.operations import (
     prefer_tunnel,
     probe_agent,
     recycle_tunnel,
+    typed_command,
     use_agent,
 )
 from tests.tui.views import AGENT, FLOW, NOW, OTHER, RULE, SECOND, TUNNEL, but, snapshot
@@ -47,6 +48,7 @@ from tests.tui.views import AGENT, FLOW, NOW, OTHER, RULE, SECOND, TUNNEL, but, 
 
 def on(table, row=None, **changes):
     context = {name: changes.pop(name) for name in ("marked", "hidden") if name in changes}
+    context["rules"] = frozenset(changes.pop("rules_of_marked", ()))
     return Context(snapshot=snapshot(**changes), table=table, row=row, **context)
 
 
@@ -56,6 +58,29 @@ def facts(proposal):
 
 def test_every_key_that_acts_has_its_operation():
     assert set(OPERATIONS) == {action.id for action in KEY_ACTIONS if action.id.startswith("act.")}
+
+
+MANY = tuple(f"{number:08x}" for number in range(TYPED_FROM + 1))
+
+
+@pytest.mark.parametrize(
+    ("command", "question", "typed"),
+    [
+        (PinAgent(), None, None),
+        (CloseFlow(flows=MANY[1:]), None, None),
+        (CloseFlow(flows=MANY), "Close 101 flows?", "close"),
+        (MoveFlow(flows=MANY, to="t1"), "Move 101 flows?", "move"),
+        (CloseFlow(flows=("@all",)), "Close 1,284 flows?", "close"),
+        (CloseFlow(flows=("idle>1m", "00000001")), "Close every flow that passes idle>1m?", ""),
+    ],
+)
+def test_a_line_is_asked_about_if_it_may_be_about_many(command, question, typed):
+    proposal = typed_command(command, snapshot(rules=(but(RULE, flows=1284),)))
+    if question is None:
+        assert proposal is None
+    else:
+        assert (proposal.question, proposal.typed, proposal.command) == (question, typed, command)
+        assert facts(proposal)["flows"] == "there are 1,284 in all"
 
 
 ROWS = {"agents": OTHER, "tunnels": TUNNEL, "flows": FLOW, "rules": RULE, "nothing": None}
@@ -248,6 +273,15 @@ def test_close_marked_flows(count, typed):
     answer = close(on("flows", FLOW, marked=marks(count)))
     assert answer.command == CloseFlow(flows=marks(count))
     assert answer.typed == typed
+
+
+def test_marked_flows_move_to_tunnels_of_their_rules():
+    other = but(SECOND, id="t9", rule="r2")
+    tunnels = (TUNNEL, SECOND, other)
+    choice = move_flows(on("flows", FLOW, marked=marks(2), tunnels=tunnels, rules_of_marked={"r2"}))
+    assert [value for value, _ in choice.options] == ["t9"]
+    choice = move_flows(on("flows", FLOW, marked=marks(2), tunnels=tunnels))
+    assert [value for value, _ in choice.options] == ["t1", "t2", "t9"]
 
 
 def test_flows_that_are_marked_but_not_shown_are_left_alone():

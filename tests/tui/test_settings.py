@@ -2,6 +2,7 @@ import re
 
 import pytest
 
+from rtun_core.engine.paths import settings_file
 from rtun_core.errors import UsageError
 from rtun_core.view.columns import COLUMNS, TABLES
 from rtun_core.view.page import Sort
@@ -9,7 +10,6 @@ from rtun_tui.settings import (
     CONSOLE_HELP,
     MAX_VIEWS,
     Settings,
-    config_path,
     load_settings,
     parse_settings,
     print_template,
@@ -131,8 +131,8 @@ def test_the_template_is_valid_with_its_marks_taken_away():
 
 def test_where_the_file_is(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    assert config_path({}) == tmp_path / "rtun" / "config.toml"
-    assert config_path({"RTUN_CONFIG": "/elsewhere/c.toml"}).as_posix() == "/elsewhere/c.toml"
+    assert settings_file({}) == tmp_path / "rtun" / "config.toml"
+    assert settings_file({"RTUN_CONFIG": "/elsewhere/c.toml"}).as_posix() == "/elsewhere/c.toml"
 
 
 def test_only_a_file_that_was_named_must_exist(monkeypatch, tmp_path):

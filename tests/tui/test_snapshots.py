@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from textual.widgets import Input
 
 from rtun_tui.still import StillSource
 from tests.tui.conftest import Console, make_app, world
@@ -54,6 +55,9 @@ def compare(snap_compare, source):
             if app.overview.prompt.editing:
                 await console.until(lambda: app.desk.table.filter)
             app.overview.prompt.forget()
+            for line in app.screen.query(Input):
+                line.cursor_blink = False
+                line._cursor_visible = True
             await console.settle()
 
         return snap_compare(app, terminal_size=size, run_before=before)

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from rtun_core.engine.paths import themes_dir
 from rtun_tui import theme_library
 from rtun_tui.palette import MONO
-from rtun_tui.theme_library import DEFAULT_THEME, MAX_USER_THEMES, ThemeLibrary, built_in_themes, user_themes
+from rtun_tui.theme_library import DEFAULT_THEME, MAX_USER_THEMES, ThemeLibrary, built_in_themes
 
 MINE = """\
 name = "{name}"
@@ -126,8 +127,8 @@ def test_other_files_are_left_alone(library, user):
 
 def test_places(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    assert user_themes() == tmp_path / "rtun" / "themes"
-    assert ThemeLibrary().user == user_themes()
+    assert themes_dir() == tmp_path / "rtun" / "themes"
+    assert ThemeLibrary().user == themes_dir()
     assert (built_in_themes() / f"{DEFAULT_THEME}.toml").is_file()
 
 

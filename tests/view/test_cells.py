@@ -62,7 +62,7 @@ def cell(table, name, row, look=PLAIN):
         ("agents", AGENT, {"name": "beta", "exp": "41m02s", "state": "ready 21.3ms", "rtt": "21.3ms"}),
         ("agents", AGENT, {"pinned": "no", "reason": "-", "tunnels": "0", "signal": "quic://a.ex:8888"}),
         ("tunnels", TUNNEL, {"id": "t5", "state": "degraded", "rtt": "18.4ms", "loss": "4.2%"}),
-        ("tunnels", TUNNEL, {"dn": "98.2Mb", "up": "0", "up_total": "1.44GB", "flows": "1,284"}),
+        ("tunnels", TUNNEL, {"dn": "98.2Mb", "up": "0", "up_total": "1.44GB", "flows": "1284"}),
         ("tunnels", TUNNEL, {"drop": "5", "pref": "yes", "exp": "-", "age": "5.0s", "agent": "-"}),
         ("rules", RULE, {"tunnels": "4/8", "state": "active", "agent": "-", "listen": "a"}),
     ],

@@ -7,8 +7,9 @@ from rtun_core.flow_rows import FlowRows, format_flow_id
 from rtun_core.model import FlowState, FlowView, RuleId, TunnelId
 from rtun_core.view.columns import COLUMNS, column_named
 from rtun_core.view.filter_flows import column_mask, flow_ids, marked_mask
-from rtun_core.view.filter_predicates import Contains, Equals, InNetwork, Matches, NumberTest, compile_pattern
+from rtun_core.view.filter_predicates import Contains, Equals, InNetwork, Matches, NumberTest
 from rtun_core.view.filter_values import read_network
+from rtun_core.view.pattern import compile_pattern
 
 NOW = 1_000.0
 

@@ -3,17 +3,15 @@ import pytest
 
 from rtun_core.flow_rows import pack_source
 from rtun_core.view.filter_predicates import (
-    MAX_PATTERN,
     Contains,
     Equals,
     FlagTest,
     InNetwork,
     Matches,
     NumberTest,
-    PatternError,
-    compile_pattern,
 )
 from rtun_core.view.filter_values import read_network
+from rtun_core.view.pattern import compile_pattern
 
 
 @pytest.mark.parametrize(
@@ -92,22 +90,3 @@ def test_packed_addresses_give_the_same_answer(spelling):
     packed = np.frombuffer(b"".join(pack_source(text) for text in texts), np.uint8).reshape(-1, 18)
     assert test.mask(packed).tolist() == [test(text) for text in texts]
     assert test.mask(packed[:0]).tolist() == []
-
-
-@pytest.mark.parametrize(
-    ("text", "offset", "message"),
-    [
-        ("ab(", 2, "regular expression: missing"),
-        ("a**", 2, "multiple repeat"),
-        ("a{99999999999}", 0, "regular expression:"),
-        ("a" * (MAX_PATTERN + 1), MAX_PATTERN, "at most 200"),
-    ],
-)
-def test_bad_patterns_tell_where(text, offset, message):
-    with pytest.raises(PatternError, match=message) as caught:
-        compile_pattern(text)
-    assert caught.value.offset == offset
-
-
-def test_a_pattern_that_may_change_its_meaning_is_taken_quietly():
-    assert compile_pattern("[[a]")

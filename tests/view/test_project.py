@@ -15,13 +15,13 @@ from rtun_core.model import (
     Snapshot,
     TunnelState,
     TunnelView,
-    encode_lazy,
 )
 from rtun_core.view.columns import COLUMNS
 from rtun_core.view.filter_text import FilterError
 from rtun_core.view.page import MAX_LIMIT, Sort, ViewSpec
 from rtun_core.view.project import as_flow_rows, project, select_keys
 from rtun_core.view.row_order import natural_key
+from tests.lazy import encode_lazy
 from tests.view.random_rows import random_rows
 
 NOW = 1e9

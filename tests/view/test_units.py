@@ -11,6 +11,7 @@ from rtun_core.view.units import (
     count_text,
     masked_text,
     millis_text,
+    narrow_count_text,
     rate_text,
     seconds_text,
     share_text,
@@ -178,3 +179,15 @@ def test_no_address_gets_through(address):
 @given(st.text(max_size=200))
 def test_any_text_can_be_masked(text):
     assert isinstance(address_text(text, PRIVATE), str)
+
+
+@pytest.mark.parametrize(
+    ("count", "cells", "text"),
+    [
+        *((0, 4, "0"), (999, 4, "999"), (1284, 4, "1284"), (1284, 5, "1,284"), (9999, 4, "9999")),
+        *((10_000, 4, "10k"), (17_708, 4, "18k"), (17_708, 5, "17708"), (999_499, 4, "999k")),
+        *((999_999, 4, "1.0M"), (2_500_000, 4, "2.5M"), (10**13, 4, "10T"), (10**30, 4, "1000000000000E")),
+    ],
+)
+def test_counts_in_few_cells(count, cells, text):
+    assert narrow_count_text(count, cells) == text

@@ -4,7 +4,8 @@ import msgspec
 import pytest
 
 from rtun_core.engine.simulated.world import SimulatedWorld
-from rtun_core.model import AgentState, FlowState, Snapshot, TunnelState, encode_lazy
+from rtun_core.model import AgentState, FlowState, Snapshot, TunnelState
+from tests.lazy import encode_lazy
 
 START = 1_700_000_000.0
 

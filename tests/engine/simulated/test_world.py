@@ -24,7 +24,8 @@ from rtun_core.events import (
     TunnelUp,
 )
 from rtun_core.flow_rows import FlowRows
-from rtun_core.model import Rates, TunnelState, encode_lazy
+from rtun_core.model import Rates, TunnelState
+from tests.lazy import encode_lazy
 
 START = 1_700_000_000.0
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rtun_core.event import Stamped
-from rtun_core.events import AgentSeen, FlowMoved, TunnelDegraded
+from rtun_core.events import AgentSeen, FlowMoved, FlowOpened, TunnelDegraded
 from rtun_core.model import RuleState, TunnelState
 from rtun_core.view.history import HistoryPicture, TunnelHistory
 from rtun_core.view.units import Look
@@ -174,6 +174,18 @@ def test_a_rule():
         "tunnels   2 up, 2 to 8 wanted",
         "flows     4",
     ]
+
+
+def test_a_long_event_of_the_history_goes_on_below_itself():
+    opened = FlowOpened(
+        flow="00a1f3e1", source="10.0.4.17:60001", target="203.0.113.77:3478", tunnel="t4", rule="r1"
+    )
+    lines = drawn("flows", events=[stamped(opened)], width=40)
+    first, *others = lines[lines.index("HISTORY") + 1 :]
+    assert first.endswith("  flow 00a1f3e1 opened:")
+    assert all(line.startswith(" " * 10) and len(line) <= 40 for line in others)
+    told = " ".join([first[10:], *(line.strip() for line in others)])
+    assert told == opened.text()
 
 
 def test_history_has_the_newest_events_of_this_very_thing():

@@ -12,6 +12,7 @@ from rtun_core.model import (
     Rates,
     RuleState,
     RuleView,
+    SignalView,
     Snapshot,
     TunnelState,
     TunnelView,
@@ -112,6 +113,17 @@ def test_many_drops_leave_late_and_stand_out():
     assert next(segment for segment in strip if "drop" in segment.text).style.bold
 
 
+def test_a_lost_signalling_connection_is_told_as_long_as_there_is_room():
+    lost = SignalView(url="http://a", state="lost", since=NOW - 190, reason="refused")
+    shown = picture(signal=(SignalView(url="http://b", state="connected", since=0), lost))
+    assert "| agent beta/7f3c exp 41m | signal lost 3m | tunnels 4/8 |" in text(140, shown)
+    assert "| beta/7f3c | signal lost | t 4/8 |" in text(74, shown)
+    assert "signal" not in text(40, shown)
+    assert "signal" not in text(140)
+    strip = header_text(shown, LIVE, 140, Look(), None, brush=BRUSH)
+    assert next(segment for segment in strip if "signal" in segment.text).style.bold
+
+
 def test_a_held_view_says_for_how_long_in_reverse():
     strip = header_text(picture(), LIVE, 120, Look(), 12.4, brush=BRUSH, hz=4.0)
     assert strip.text.rstrip().endswith("| PAUSED 12s".replace("| ", "|  "))
@@ -132,6 +144,11 @@ def test_the_last_word_says_how_far_to_trust(status, end):
     assert text(140, status=status, now=NOW).endswith(end)
     paused = text(140, status=status, now=NOW, paused_for=3.0)
     assert paused.endswith("PAUSED 3s" if status.word == "ATTACHED" else end)
+
+
+def test_a_long_reason_is_cut_where_one_sees_it():
+    status = SourceStatus("LOST", f"no answer on the control socket /run/{'x' * 60}.sock", NOW - 8)
+    assert text(200, status=status, now=NOW).endswith("/run/xxxxxxxxxxxxxxxxxxxxxx…")
 
 
 def test_long_words_become_short():

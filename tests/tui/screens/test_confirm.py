@@ -18,7 +18,13 @@ DRAIN = Proposal(
     verb="Drain t1",
     facts=(("tunnel", "up, 18.4ms"), ("flows", "3 flows, moved to t2")),
 )
-MANY = Proposal(command=DrainTunnel(tunnel="t1"), question="Drain tunnel t1?", verb="Drain t1", typed="t1")
+DRAIN_MANY = {
+    "command": DrainTunnel(tunnel="t1"),
+    "question": "Drain tunnel t1?",
+    "verb": "Drain t1",
+    "typed": "t1",
+}
+MANY = Proposal(**DRAIN_MANY)
 
 
 def dialog(proposal=DRAIN):
@@ -151,6 +157,19 @@ async def test_brackets_are_drawn_as_they_are(name):
 @pytest.mark.parametrize("size", [(20, 6), (60, 15)])
 async def test_a_small_screen_can_still_say_no(size):
     assert await press(dialog(), "n", size=size) is False
+
+
+async def test_on_few_lines_everything_is_there_that_is_to_be_read_and_typed():
+    facts = (*DRAIN.facts, ("flows", "1,284 flows, waiting until another tunnel of this rule is up again"))
+    app = Asking(dialog(Proposal(**(DRAIN_MANY | {"facts": facts}))))
+    async with app.run_test(size=(60, 15)) as pilot:
+        typed = app.screen.query_one("#typed")
+        assert app.screen.region.contains_region(typed.region)
+        assert all(
+            text in app.text for text in ("Drain tunnel t1?", "type t1 to go on", "Cancel", "Drain t1")
+        )
+        await one_by_one(pilot, "t", "1", "enter")
+        assert app.answer is True
 
 
 async def test_in_private_no_whole_address_is_shown():

@@ -11,7 +11,7 @@ from rtun_tui.keymap import Keymap
 from rtun_tui.palette import MONO
 from rtun_tui.screens.help import FILTER_HELP, TOPICS, Help, help_text, keys_of
 from rtun_tui.view_commands import VIEW_COMMANDS
-from tests.tui.screens.asking import PENDING, Asking, press
+from tests.tui.screens.asking import PENDING, Asking, one_by_one, press
 
 KEYMAP = Keymap()
 
@@ -83,8 +83,7 @@ async def test_keys_that_scroll():
     async with app.run_test(size=(100, 20)) as pilot:
         page, seen = app.screen.query_one(VerticalScroll), []
         for key in ("j", "down", "space", "k", "ctrl+u"):
-            await pilot.press(key)
-            await pilot.pause()
+            await one_by_one(pilot, key)
             seen.append(page.scroll_offset.y)
         assert seen == [1, 2, 17, 16, 1]
         assert app.answer is PENDING

@@ -48,6 +48,7 @@ async def back_to(console, pane):
         state.filter = ""
         state.clear_marks()
     console.app.overview.sync()
+    console.app.look()
     await forget_message(console)
 
 

@@ -1,5 +1,7 @@
 """The drawer under a pilot: follows, stays pinned, scrolls, remembers the rates of flows."""
 
+from datetime import datetime
+
 import numpy as np
 import pytest
 from textual import events
@@ -93,9 +95,21 @@ async def test_a_pinned_row_stays_and_is_kept_up_to_date(pilot):
     assert any("9.0s" in line for line in text)
     pilot.app.show(OTHER)
     assert "00a1f3e1" in pilot.app.text[1]
+    # It is not among the rows any more: so one is told of when it is.
+    assert f"Detail pinned, of {datetime.fromtimestamp(NOW).strftime('%H:%M:%S')}" in pilot.app.text[0]
+    pilot.app.show(OTHER, but(FLOW, idle_s=9.0))
+    assert "Detail pinned " in pilot.app.text[0]
     pilot.app.detail.toggle_pin()
     pilot.app.show(OTHER)
     assert "00000002" in pilot.app.text[1]
+
+
+async def test_a_row_is_pinned_that_the_cursor_is_not_on(pilot):
+    pilot.app.show(FLOW)
+    pilot.app.detail.pin("flows", OTHER)
+    pilot.app.show(FLOW)
+    assert "00000002" in pilot.app.text[1]
+    assert "Detail pinned" in pilot.app.text[0]
 
 
 async def test_unpinned_it_starts_anew(pilot):
