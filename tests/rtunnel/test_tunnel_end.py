@@ -67,7 +67,7 @@ def left(stage):
         carriers=carriers - len(server._known),
         live=len(server.book.live) + len(client.book.live),
         linked=len(server.book.linked) + len(client.book.linked),
-        strangers=server._entrance.strangers,
+        strangers=len(server._entrance._waiting),
         dials=len(client._dialer._responses),
         under_way=server.book._budget.used + client.book._budget.used,
     )
