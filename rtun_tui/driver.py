@@ -152,7 +152,8 @@ class ConsoleDriver(LinuxDriver):
     def close(self) -> None:
         """Wait a little until the terminal has taken everything; a stuck one gets only the end."""
         if self._writer is not None:
-            self._writer.stop(PATIENCE, LEAVE_SCREEN.encode())
+            end = LEAVE_SCREEN + RESTORE_TITLE if self._titled else LEAVE_SCREEN
+            self._writer.stop(PATIENCE, end.encode())
         for number, old in self._signals_before.items():
             signal.signal(number, signal.SIG_DFL if old is None else old)
 

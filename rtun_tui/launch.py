@@ -53,7 +53,7 @@ async def _show(source: Source, options: ConsoleOptions) -> ConsoleEnd:
         warnings=warnings,
         started=lambda: _started(app, strays, options.reopen),
         shown=options.shown or _nothing,
-        settled=settled,
+        settled=lambda: _settled(app),
         manner=Manner(
             read_only=options.read_only,
             colour=colour,
@@ -113,10 +113,17 @@ def _started(app: ConsoleApp, strays: Strays, reopen: Callable[[], object] | Non
     driver = app._driver
     if isinstance(driver, ConsoleDriver):
         driver.on_lost = lambda: app.close(EndKind.LOST)
-        driver.set_title(f"rtun {app.source.title}")
         if isinstance(app.source, LiveSource):
             source = app.source
             app.set_interval(1.0, lambda: source.note_frames_dropped(driver.frames_dropped))
+
+
+def _settled(app: ConsoleApp) -> None:
+    """The first picture is drawn: now it is known what runs, and most of what there will be is there."""
+    driver = app._driver
+    if isinstance(driver, ConsoleDriver):
+        driver.set_title(f"rtun {app.source.title}")
+    settled()
 
 
 def _nothing() -> None:

@@ -146,7 +146,7 @@ def test_a_demo_with_a_summary_and_no_terminal_to_write_it_to(stage: Stage) -> N
 def test_the_console_is_closed_and_the_relay_stays(stage: Stage) -> None:
     console = stage.relay()
     client = stage.client(console)
-    assert console.screen.title == "rtun relay"
+    console.wait_for(lambda screen: screen.title == "rtun relay")
     console.send("Q")
     console.wait_for(f"the console is closed, rtun goes on as process {console.pid}")
     console.assert_left_clean()
