@@ -195,8 +195,10 @@ def test_ten_seconds_of_far_too_much_are_over_within_a_second(fleet: Fleet, load
     usual = ping(echo, 2)
 
     options = ("--flows", "64", "--rate", str(2 * highest), "--seconds", str(OVERLOAD_S), "--size", str(SIZE))
-    assert measured("gen", flood.entry, *options)["sent"] > 1.2 * highest * OVERLOAD_S
-    assert flood.sink.ask("?")["received"] > 0.3 * highest * OVERLOAD_S
+    # The generator has to share two cores with what it floods: twice the rate is what it tries.
+    sent, received = measured("gen", flood.entry, *options)["sent"], flood.sink.ask("?")["received"]
+    assert sent > 0.9 * highest * OVERLOAD_S
+    assert 0.3 * highest * OVERLOAD_S < received < sent
 
     time.sleep(1)  # that is all the time it gets
     after = ping(echo, 2)
