@@ -79,6 +79,8 @@ class UdpSocket:
         "_on_error",
         "_on_readable",
         "_overflow",
+        "_pieces",
+        "_pieces_now",
         "_portable",
         "_queue",
         "_sock",
@@ -104,6 +106,9 @@ class UdpSocket:
         self._error_waits: OSError | None = None
         self._overflow = 0
         self._messages = 0  # that the next call takes with segments; 0: without
+        # Datagrams of a message, in the last read and in this one. The kernel counts the messages that it
+        # drops; what they held is taken to be what those before them did.
+        self._pieces = self._pieces_now = 1.0
         self.local = from_socket_address(sock.getsockname())
         self.stats = UdpStats()
 
@@ -275,6 +280,7 @@ class UdpSocket:
             messages = io.receive_segments(self._sock, self._messages)
             if messages:
                 self._messages = next_limit(messages, io.segments.count, self._messages)
+                self._pieces, self._pieces_now = self._pieces_now, io.segments.count / messages
             return io.segments
         io.batch.resize(io.receive(self._sock, 0, BATCH))
         return io.batch
@@ -282,7 +288,8 @@ class UdpSocket:
     def _deliver(self, batch: DatagramBatch) -> None:
         self.stats.received(batch)
         if self._io.overflow is not None:
-            self.stats.kernel_drops += (self._io.overflow - self._overflow) & _M32
+            messages = (self._io.overflow - self._overflow) & _M32
+            self.stats.kernel_drops += round(messages * self._pieces)
             self._overflow = self._io.overflow
         if self._on_batch is not None:
             guard(self._loop, "UDP reader", self._on_batch, batch)

@@ -40,11 +40,11 @@ class UdpStats:
     """Counters of one socket, or of a set of sockets.
 
     `rx_bytes` and `tx_bytes` count UDP payload. `kernel_drops` are datagrams that the kernel threw away
-    because nobody read them in time (Linux only). `tx_dropped` counts what was not sent, by reason:
-    `oversize` (larger than the system sends), `refused` (the peer's port is closed), `buffers` (the
-    system is out of memory), `queue` (our queue of datagrams that wait for the kernel is full),
-    `socket` (anything else, such as no route or a closed socket). `segments`: runs of equal datagrams go
-    out as one message; false once kernel, route or device refused that.
+    because nobody read them in time (Linux only; an estimate where it drops joined ones). `tx_dropped` counts
+    what was not sent, by reason: `oversize` (larger than the system sends), `refused` (the peer's port is
+    closed), `buffers` (the system is out of memory), `queue` (our queue of datagrams that wait for the
+    kernel is full), `socket` (anything else, such as no route or a closed socket). `segments`: runs of equal
+    datagrams go out as one message; false once kernel, route or device refused that.
     """
 
     __slots__ = ("kernel_drops", "rx_bytes", "rx_packets", "segments", "tx_bytes", "tx_dropped", "tx_packets")

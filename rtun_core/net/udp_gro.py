@@ -5,7 +5,7 @@ runs of equal datagrams. A socket with UDP_GRO gets such a run whole, with the s
 Of 53 datagrams of 1210 bytes, receiving takes 0.25 us each in place of 0.9, and what sends them over
 loopback pays 0.4 us each in place of 1.0 (CPU time).
 
-What the kernel drops of such messages it counts by message, not by datagram.
+What the kernel drops of such messages it counts by message: datagrams are estimated from those before.
 
 A joined message needs room for 64 kB, so these slots are memory apart from the rows of a `DatagramBatch`,
 and their payloads have no room around them.
