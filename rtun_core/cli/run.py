@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 ServicesFactory = Callable[["EventBus"], Sequence["Service"]]
 
-SWITCH_INTERVAL = (
-    0.0005  # seconds a thread may hold the interpreter: engine p99 3.5 -> 1.2 ms with the console
-)
+SWITCH_INTERVAL = 0.0001
+"""Seconds that a thread may hold the interpreter while another waits. With the console on, the p99 of an echo
+through a relay with 10,000 flows is 5.1 ms at 0.0005 and 4.7 at this; the default is 0.005."""
 
 
 def run_engine(
