@@ -4,13 +4,14 @@ A readable socket is drained into a shared `DatagramBatch`, which the callback m
 hand to `send_spans` of another socket: nothing is allocated per datagram. `UdpSocketSet` does the same for
 thousands of connected sockets. The loop must have `add_reader` (on Windows: the selector loop).
 
-Measured, uvloop, two cores, us of CPU per 1200-byte datagram that a reader forwards unchanged:
+Measured, us of CPU for each of 1, 4, 16 and 64 datagrams of 1200 bytes that wait together, with warm caches:
 
-    arriving singly 36, in bursts of 8 19, in bursts of 64 6 to 9, without pause 3.0 (portable: 7.5)
+    relay, up, from 64 clients to a tunnel     16, 11, 5.2, 2.2
+    agent, up, from a tunnel to 64 targets     17, 12, 7.7, 4.9
+    agent, down                                16, 12, 6.6, 3.5
+    relay, down                                17, 13, 7.5, 4.3
 
-For comparison, recvfrom_into and send in a bare uvloop callback: 22, 15, 8, 4.8. A reader that writes relay
-headers does best to treat a batch of one to three as single datagrams, with `DatagramBatch.payload` and
-`UdpSocket.send`: 37 instead of 55.
+Of these the kernel takes 1 for receiving and 3 for sending; in runs that it joins, half of it or less.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from rtun_core.wire.address import Address
 
 BATCH: Final = 128
 """Datagrams of one batch. Forwarding under saturation, us of CPU per 1200-byte datagram with batches of
-32, 64, 128: 3.4, 3.0, 2.6; at 128 one callback, and what the loop waits for it, is still below 0.5 ms."""
+32, 64, 128: 3.4, 3.0, 2.6; at 128 one callback, and what the loop waits for it, is still below 1 ms."""
 
 HEADROOM: Final = 64
 """Columns in front of each received payload, free for headers that are written in place."""

@@ -2,8 +2,8 @@
 
 A sender that uses segments (`net.udp_segment`), or a network card that joins what arrives, hands the kernel
 runs of equal datagrams. A socket with UDP_GRO gets such a run whole, with the size of its pieces beside it.
-Of 53 datagrams of 1210 bytes, receiving takes 0.25 us each in place of 0.9, and what sends them over
-loopback pays 0.4 us each in place of 1.0 (CPU time).
+Of 53 datagrams of 1210 bytes, receiving takes 0.5 us each in place of 0.94, and what sends them over
+loopback pays 0.56 us each in place of 1.07 (CPU time).
 
 What the kernel drops of such messages it counts by message: datagrams are estimated from those before.
 
