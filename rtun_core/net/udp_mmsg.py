@@ -116,15 +116,9 @@ class MmsgIO:
         self.error: OSError | None = None
         self.overflow: int | None = None
         self._had_ipv6 = False
-        self._rows = _Reader(self.batch.names)
-        self._rows.headers.base[:] = row_addresses(self.batch.data[: BATCH * STRIDE].reshape(BATCH, STRIDE))
-        self._rows.headers.base += HEADROOM
-        self._rows.headers.length[:] = ROOM
-        self._joined = _Reader(None, SLOTS)
-        self._joined.headers.base[:] = slots.starts + address_of(slots.data)
-        self._joined.headers.length[:] = SLOT
-        for reader in (self._rows, self._joined):
-            reader.keep()
+        starts = np.arange(BATCH) * STRIDE + HEADROOM
+        self._rows = _Reader(starts + address_of(self.batch.data), ROOM, self.batch.names)
+        self._joined = _Reader(slots.starts + address_of(slots.data), SLOT, None)
 
     def receive(self, sock: socket.socket, start: int, limit: int) -> int:
         """See `BatchIO.receive`."""
@@ -180,20 +174,18 @@ class MmsgIO:
 class _Reader:
     """Headers for receiving. The kernel writes into them; `restore` makes them ready again."""
 
-    def __init__(self, names: NDArray[np.uint8] | None, count: int = BATCH) -> None:
-        self.headers = _Headers(count)
+    def __init__(self, buffers: NDArray[np.int64], room: int, names: NDArray[np.uint8] | None) -> None:
+        """`buffers` are addresses of `room` bytes each; without `names` senders are not asked for."""
+        self.headers = _Headers(len(buffers))
+        self.headers.base[:], self.headers.length[:] = buffers, room
         if names is not None:
             self.headers.set_names(names)
-        self.control = np.zeros((count, _CONTROL), np.uint8)
+        self.control = np.zeros((len(buffers), _CONTROL), np.uint8)
         self.headers.header["control"] = row_addresses(self.control)
         self.headers.header["controllen"] = _CONTROL
         # the same memory once more, for single words
         self.words = self.headers.raw.reshape(-1).data.cast("I")
         self._name_size = 0 if names is None else NAME_SIZE
-        self._template = self.headers.raw.copy()
-
-    def keep(self) -> None:
-        """What the headers say now is what `restore` goes back to."""
         self._template = self.headers.raw.copy()
 
     def control_size(self, row: int) -> int:
