@@ -50,7 +50,9 @@ class Target:
     async def close(self):
         self._server.close()
         for writer in self.writers:
-            writer.transport.abort()
+            # asyncio fails to abort a transport that has just closed by itself
+            if writer.transport.get_write_buffer_size() or not writer.is_closing():
+                writer.transport.abort()
         await self._server.wait_closed()
 
 
