@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
@@ -66,6 +67,9 @@ class EngineRun:
 
     async def beside(self, made: Callable[[Engine], None]) -> int:
         """Run on another thread, which gets none; `made` is called once there is an engine."""
+        from rtun_core.engine.thread_precedence import run_before
+
+        run_before(threading.main_thread())
         engine, log = self._build()
         made(engine)
         return await self._live(engine, log)
