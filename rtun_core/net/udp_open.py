@@ -16,13 +16,18 @@ from rtun_core.net.udp_plain import PlainIO
 from rtun_core.wire.address import Address
 
 BUFFER_BYTES = 4 * 1024 * 1024
-"""Socket buffers we ask for. The kernel grants less without complaint (net.core.rmem_max on Linux)."""
+"""Socket buffers we ask for. The kernel grants less without complaint (net.core.rmem_max on Linux), except to
+a process that may administer the network: that gets them whole."""
 
 FLOW_BUFFER_BYTES = 1024 * 1024
 """Of sockets that exist by the thousand. The system's 208 kB hold some 90 datagrams of 1200 bytes, which a
 target that answers in bursts overruns; memory is used only for what waits in a buffer."""
 
 _MIN_BUFFER_BYTES = 64 * 1024
+_BEYOND_LIMITS = {
+    socket.SO_RCVBUF: 33,
+    socket.SO_SNDBUF: 32,
+}  # SO_RCVBUFFORCE, SO_SNDBUFFORCE of linux/socket.h
 _threads = threading.local()
 
 
@@ -51,8 +56,9 @@ def open_socket(
         if small_buffers:
             _grow(sock, socket.SO_RCVBUF, FLOW_BUFFER_BYTES)
         else:
-            _grow(sock, socket.SO_RCVBUF, BUFFER_BYTES)
-            _grow(sock, socket.SO_SNDBUF, BUFFER_BYTES)
+            for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+                if not _grow_beyond_limits(sock, option, BUFFER_BYTES):
+                    _grow(sock, option, BUFFER_BYTES)
         if sys.platform == "linux":
             sock.setsockopt(socket.SOL_SOCKET, udp_mmsg.SO_RXQ_OVFL, 1)
         if local is not None or remote is None:
@@ -87,6 +93,17 @@ def _grow(sock: socket.socket, option: int, size: int) -> None:
             size //= 2
         else:
             return
+
+
+def _grow_beyond_limits(sock: socket.socket, option: int, size: int) -> bool:
+    """Take a large buffer whatever the limits of the system are; whether this process may."""
+    if sys.platform != "linux":
+        return False
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, _BEYOND_LIMITS[option], size)
+    except OSError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

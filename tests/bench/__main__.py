@@ -79,11 +79,12 @@ def quick_measurements(rate: float = 0.0) -> dict[str, Measurement]:
 def main() -> None:
     """Run the chosen measurements. A failed one is named and makes the exit status 1."""
     options = _options()
-    chosen = (quick_measurements if options.quick else measurements)(options.rate)
+    every = (quick_measurements if options.quick else measurements)(options.rate)
+    chosen = {name: measure for name, measure in every.items() if options.only in name}
+    if not chosen:
+        sys.exit(f"--only {options.only}: found in none of {', '.join(every)}")
     rows, failed, began = [], [], time.monotonic()
     for name, measure in chosen.items():
-        if options.only not in name:
-            continue
         print(f"{time.monotonic() - began:4.0f} s  {name}", file=sys.stderr, flush=True)
         try:
             rows += measure()

@@ -1,5 +1,6 @@
 import errno
 import socket
+import sys
 import threading
 
 import pytest
@@ -57,6 +58,30 @@ def test_a_system_that_refuses_large_buffers_is_asked_for_less():
 
     udp_open._grow(Picky(), socket.SO_RCVBUF, 4 << 20)
     assert asked == [4 << 20, 2 << 20, 1 << 20]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has limits that may be passed")
+@pytest.mark.parametrize("option", [socket.SO_RCVBUF, socket.SO_SNDBUF])
+def test_who_may_passes_the_limits_of_the_system(option):
+    asked = []
+
+    class Kernel:
+        """Takes what it is told by the options for administrators (linux/socket.h)."""
+
+        def setsockopt(self, level, option, size):
+            asked.append((level, option, size))
+
+    assert udp_open._grow_beyond_limits(Kernel(), option, 5 << 20)
+    force = {socket.SO_RCVBUF: 33, socket.SO_SNDBUF: 32}[option]
+    assert asked == [(socket.SOL_SOCKET, force, 5 << 20)]
+
+
+def test_who_may_not_is_told_so():
+    class Kernel:
+        def setsockopt(self, level, option, size):
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    assert not udp_open._grow_beyond_limits(Kernel(), socket.SO_RCVBUF, 5 << 20)
 
 
 def test_errors_name_the_address_and_leave_nothing_open():
