@@ -14,10 +14,10 @@ from aiohttp import web
 
 from rtun_core.errors import BindError, CommandRefused, RtunError, Unauthorized
 from rtun_core.net.sockaddr import from_socket_address
+from rtun_core.net.tcp_door import Door
 from rtun_core.net.ws_transport import WebSocketTransport, accept_websocket
 from rtun_core.signaling.config import ServerLimits
 from rtun_core.signaling.switchboard import Switchboard
-from rtun_core.signaling.tcp_door import Door
 from rtun_core.wire.address import Address
 from rtun_core.wire.signal_json import encode_agents
 

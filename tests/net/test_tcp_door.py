@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from rtun_core.net import tls
-from rtun_core.signaling.tcp_door import Door
+from rtun_core.net.tcp_door import Door
 
 PAIR = tls.CertificatePair(*tls.self_signed(["localhost"]))
 
@@ -44,10 +44,17 @@ class FailingOnce:
 class House:
     """A door on a port, with what it reported."""
 
-    def __init__(self, *, context=None, limit=2, patience=30.0):
+    def __init__(self, *, context=None, limit=2, patience=30.0, allowance=None):
         self.faults = Counter()
         self.fault = asyncio.Event()
-        self.door = Door(Behind, context=context, limit=limit, patience=patience, on_fault=self.on_fault)
+        self.door = Door(
+            Behind,
+            context=context,
+            limit=limit,
+            patience=patience,
+            allowance=allowance,
+            on_fault=self.on_fault,
+        )
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.listener.setblocking(False)
         self.door.open(self.listener)
@@ -186,6 +193,22 @@ async def test_the_useful_get_more_time_and_no_blame(build):
     assert house.faults == {}
 
 
+async def test_strangers_may_send_so_much_and_the_trusted_more(build):
+    house = build(allowance=12)
+    for trusted in (True, False):
+        reader, writer = await house.connect()
+        assert await echoed(reader, writer) == await echoed(reader, writer) == b"GET X"
+        if trusted:
+            (visitor,) = house.door.connections
+            house.door.trust(visitor.transport)
+            assert await echoed(reader, writer) == b"GET X"
+            visitor.abort()
+        else:
+            writer.write(b"GET x")
+        assert await end(reader, writer) == b""
+    assert house.faults == {"oversize": 1}
+
+
 async def test_unknown_transports_are_no_matter(build):
     house = build()
     house.door.trust(None)
@@ -194,7 +217,7 @@ async def test_unknown_transports_are_no_matter(build):
 
 
 async def test_an_accept_that_fails_is_counted_and_tried_again(build, monkeypatch):
-    monkeypatch.setattr("rtun_core.signaling.tcp_door._ACCEPT_PAUSE", 0.0)
+    monkeypatch.setattr("rtun_core.net.tcp_door._ACCEPT_PAUSE", 0.0)
     house = build()
     house.door.open(FailingOnce(house.listener))
     reader, writer = await house.connect()

@@ -23,9 +23,10 @@ _ACCEPT_PAUSE = 0.1  # seconds to wait when the system has no descriptor left fo
 class Door:
     """Admits up to `limit` TCP connections; each has `patience` seconds to show that it may stay.
 
-    `make` builds the protocol behind the door. `on_fault` gets "flood" (too many connections), "accept"
-    (the system refused one), "tls" (no handshake), "not http" (the first bytes are no request), "idle"
-    (nothing useful in time).
+    Until then it may send `allowance` bytes, None: any number. `make` builds the protocol behind the door.
+    `on_fault` gets "flood" (too many connections), "accept" (the system refused one), "tls" (no handshake),
+    "not http" (the first bytes are no request), "oversize" (more bytes than allowed), "idle" (nothing
+    useful in time).
     """
 
     def __init__(
@@ -35,12 +36,14 @@ class Door:
         context: ssl.SSLContext | None,
         limit: int,
         patience: float,
+        allowance: int | None = None,
         on_fault: Callable[[str], None],
     ) -> None:
         self.make = make
         self.context = context
         self.limit = limit
         self.patience = patience
+        self.allowance = allowance
         self.on_fault = on_fault
         self.tasks = TaskOwner("door")
         self.connections: set[Visitor] = set()
@@ -104,7 +107,7 @@ class Door:
     def trust(self, transport: asyncio.BaseTransport | None) -> None:
         """Let the connection with this transport stay for as long as it likes."""
         if transport is not None and transport in self._behind:
-            self._behind[transport].stop_waiting()
+            self._behind[transport].stay()
 
     def touch(self, transport: asyncio.BaseTransport | None) -> None:
         """Give the connection with this transport the full patience again: it was useful just now."""
@@ -143,6 +146,7 @@ class Visitor(asyncio.Protocol):
         self.useful = False
         self._door = door
         self._fresh = True
+        self._left = door.allowance
         self._inner = door.make()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -160,6 +164,13 @@ class Visitor(asyncio.Protocol):
             self._fresh = False
             if not _BEGINS_REQUEST.match(data):
                 self._door.on_fault("not http")
+        if self._left is not None:
+            self._left -= len(data)
+            if self._left < 0:
+                self._door.on_fault("oversize")
+                self.stop_waiting()
+                self.abort()
+                return
         self._inner.data_received(data)
 
     def eof_received(self) -> bool | None:
@@ -185,8 +196,13 @@ class Visitor(asyncio.Protocol):
         self.stop_waiting()
         self._timer = asyncio.get_running_loop().call_later(self._door.patience, self._too_late)
 
+    def stay(self) -> None:
+        """Let it stay, and send what it likes."""
+        self._left = None
+        self.stop_waiting()
+
     def stop_waiting(self) -> None:
-        """Let it stay."""
+        """Forget the time that it has."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
