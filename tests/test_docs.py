@@ -15,6 +15,7 @@ import pytest
 from rtun_core.cli.console import ConsoleEnd, EndKind
 from rtun_core.cli.main import main, rtun
 from rtun_core.commands import COMMANDS, CommandResult, usage
+from rtun_core.engine.control_place import UnixPlace
 from rtun_core.engine.metrics import FlowMoves, SnapshotCollector
 from rtun_core.errors import UsageError
 from rtun_core.events import event_types
@@ -101,7 +102,9 @@ def nothing_starts(monkeypatch, tmp_path):
     monkeypatch.setattr("rtun_core.cli.status._show", nothing)
     monkeypatch.setattr("rtun_core.cli.events._print", nothing)
     monkeypatch.setattr("rtun_core.cli.attach._check", nothing)
-    monkeypatch.setattr("rtun_core.engine.control_client.find_socket", lambda *_: tmp_path / "x.sock")
+    monkeypatch.setattr(
+        "rtun_core.engine.control_place.find_place", lambda *_: UnixPlace(tmp_path / "x.sock")
+    )
     monkeypatch.setattr("rtun_core.engine.replay_source.ReplaySource.open", lambda _: None)
     for module in ("attach", "replay"):
         monkeypatch.setattr(f"rtun_core.cli.{module}.find_console", NoConsole)

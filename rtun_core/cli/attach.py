@@ -1,4 +1,4 @@
-"""`rtun attach`: the console of an rtun that runs elsewhere on this machine."""
+"""`rtun attach`: the console of an rtun that runs elsewhere."""
 
 from __future__ import annotations
 
@@ -15,18 +15,22 @@ from rtun_core.cli.console import (
     read_only_option,
     theme_option,
 )
+from rtun_core.cli.control_options import control_token_option, read_control_token
 from rtun_core.errors import RtunError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from rtun_core.engine.control_place import ControlPlace
 
 
 @click.command(short_help="Show the console of a running rtun.")
-@click.argument("which", required=False, metavar="[PATH|PID]")
+@click.argument("which", required=False, metavar="[PATH|PID|HOST:PORT]")
 @read_only_option
 @theme_option
-def attach(which: str | None, read_only: bool, theme: str | None) -> int:
-    """Show the console of a running rtun, started with --control. Closing it leaves that rtun running.
+@control_token_option
+def attach(which: str | None, read_only: bool, theme: str | None, control_token_file: str | None) -> int:
+    """Show the console of a running rtun, started with --control or --control-tcp.
+
+    Closing it leaves that rtun running.
 
     Several consoles can look at one rtun. When the link drops the console comes back by itself, and
     shows the events that it missed.
@@ -36,23 +40,22 @@ def attach(which: str | None, read_only: bool, theme: str | None) -> int:
     import asyncio
 
     from rtun_core.engine.attached_source import AttachedSource
-    from rtun_core.engine.control_client import find_socket
+    from rtun_core.engine.control_place import find_place
 
-    path = find_socket(which)
+    place = find_place(which, read_control_token(control_token_file))
     console = find_console()
     console.check()
-    asyncio.run(_check(path))
+    asyncio.run(_check(place))
     options = ConsoleOptions(show=True, read_only=read_only, theme=theme, ends_engine=False)
-    return _status(console.show(AttachedSource(path), options))
+    return _status(console.show(AttachedSource(place), options))
 
 
-async def _check(path: Path) -> None:
+async def _check(place: ControlPlace) -> None:
     """Raise RtunError when the console could not be shown anyway."""
     from rtun_core.engine.control_client import ControlClient
-    from rtun_core.engine.hello import check_hello
 
-    async with ControlClient(path) as client:
-        check_hello(await client.hello())
+    async with ControlClient(place) as client:
+        await client.check()
 
 
 def _status(end: ConsoleEnd) -> int:

@@ -56,7 +56,8 @@ class LazyGroup(click.Group):
         "max_content_width": 100,
     },
     epilog="Every option is also read from the environment: RTUN_RELAY_MAX_FLOWS is `rtun relay "
-    "--max-flows`. RTUN_SECRET is the secret of every command, RTUN_TOKEN the token of `rtun ws`.",
+    "--max-flows`. RTUN_SECRET is the secret of every command, RTUN_TOKEN the token of `rtun ws`, "
+    "RTUN_CONTROL_TOKEN that of --control-tcp.",
 )
 @click.version_option(__version__, "--version", message="rtun version %(version)s")
 def rtun() -> None:

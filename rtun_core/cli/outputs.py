@@ -11,6 +11,12 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import click
 
+from rtun_core.cli.control_options import (
+    ControlTcp,
+    build_control_tcp,
+    control_tcp_option,
+    control_token_option,
+)
 from rtun_core.cli.options import address, number, packed
 from rtun_core.errors import UsageError
 from rtun_core.event import Level
@@ -37,6 +43,7 @@ class OutputOptions:
     status_interval: float = 2.0
     metrics: Address | None = None
     control: str | None = None
+    control_tcp: ControlTcp | None = None
     record: Path | None = None
     quiet: bool = False
 
@@ -62,6 +69,8 @@ def build_outputs(
     status_interval: float,
     metrics: Address | None,
     control: str | None,
+    control_tcp: Address | None,
+    control_token_file: str | None,
     record: str | None,
     quiet: bool,
 ) -> OutputOptions:
@@ -76,6 +85,7 @@ def build_outputs(
         status_interval=status_interval,
         metrics=metrics,
         control=control,
+        control_tcp=build_control_tcp(control_tcp, control_token_file),
         record=Path(record) if record else None,
         quiet=quiet,
     )
@@ -140,8 +150,11 @@ output_options = packed(
         click.option(
             "--control",
             metavar="[PATH]",
-            help="Serve `rtun status`, `events` and `ctl` on a Unix socket. [default path: see `rtun paths`]",
+            help="Serve `rtun attach`, `status`, `events` and `ctl` on a Unix socket. [default path: see "
+            "`rtun paths`]",
         ),
+        control_tcp_option,
+        control_token_option,
         click.option("--record", metavar="PATH", help="Record what happens for `rtun replay`."),
     ),
     build_outputs,
@@ -176,15 +189,26 @@ def build_running(engine: Engine, options: OutputOptions) -> Iterator[Output]:
         from rtun_core.engine.metrics import Metrics
 
         yield Metrics(options.metrics, engine.snapshot, engine.bus)
+    if options.control is not None or options.control_tcp is not None:
+        yield from _control(engine, options)
+    from rtun_core.engine.recorder import Recorder
+
+    yield Recorder(engine, options.record)
+
+
+def _control(engine: Engine, options: OutputOptions) -> Iterator[Output]:
+    from rtun_core.engine.control_routes import ControlRoutes
+
+    routes = ControlRoutes(engine)
     if options.control is not None:
         from rtun_core.engine.control import ControlServer
         from rtun_core.engine.paths import control_socket
 
-        path = control_socket() if options.control == AUTO else Path(options.control)
-        yield ControlServer(path, engine)
-    from rtun_core.engine.recorder import Recorder
+        yield ControlServer(control_socket() if options.control == AUTO else Path(options.control), routes)
+    if options.control_tcp is not None:
+        from rtun_core.engine.control_tcp import ControlTcpServer
 
-    yield Recorder(engine, options.record)
+        yield ControlTcpServer(options.control_tcp.address, options.control_tcp.token, routes)
 
 
 def _descriptor(stream: object) -> int | None:

@@ -154,7 +154,8 @@ def _show(console: Console, thread: EngineThread, options: ConsoleOptions) -> Co
 
 
 def _survives_hangup(run: EngineRun, options: ConsoleOptions) -> bool:
-    default = "exit" if run.options.control is None else "headless"
+    can_come_back = run.options.control is not None or run.options.control_tcp is not None
+    default = "headless" if can_come_back else "exit"
     return (options.on_hangup or default) == "headless"
 
 

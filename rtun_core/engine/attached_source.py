@@ -1,4 +1,4 @@
-"""An engine in another process as the console sees it, over the control socket of that process."""
+"""An engine in another process as the console sees it, over the control socket or address of that process."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import count
-from pathlib import Path
 
 import numpy as np
 
 from rtun_core.commands import Command, CommandResult
 from rtun_core.engine.control_client import ControlClient, decode_event
+from rtun_core.engine.control_place import ControlPlace
 from rtun_core.engine.event_inbox import EventInbox
 from rtun_core.engine.hello import Hello
 from rtun_core.engine.source import Picture, SourceStatus
@@ -46,17 +46,17 @@ WHO = "attached"
 
 
 class AttachedSource:
-    """Looks at the engine behind a control socket. Everything happens on the loop that `start` was called on.
+    """Looks at the engine at a place. Everything happens on the loop that `start` was called on.
 
     `on_picture` is called when there is something that the console waited for: the first picture, the one
     that answers a changed look, another status. What comes between is seen at the console's own beat.
     """
 
     def __init__(
-        self, path: Path, *, interval: float = INTERVAL, wall: Callable[[], float] = time.time
+        self, place: ControlPlace, *, interval: float = INTERVAL, wall: Callable[[], float] = time.time
     ) -> None:
         self.on_picture: Callable[[], None] | None = None
-        self._path = path
+        self._place = place
         self._interval = interval
         self._wall = wall
         self._status = SourceStatus("LOST", "not connected yet", wall())
@@ -112,7 +112,7 @@ class AttachedSource:
 
     async def start(self) -> None:
         """Make the link. Raises RtunError when there is no engine, or one that this rtun cannot look at."""
-        link = await ViewLink.open(self._path)
+        link = await ViewLink.open(self._place)
         self._meet(link.hello)
         self._tasks.spawn(self._live(link), "link")
 
@@ -163,7 +163,7 @@ class AttachedSource:
         """Send the command over a connection of its own."""
         if why := self.refusal:
             raise CommandRefused(why)
-        async with ControlClient(self._path) as client:
+        async with ControlClient(self._place) as client:
             return await client.command(command, who=WHO)
 
     async def close(self) -> None:
@@ -200,7 +200,7 @@ class AttachedSource:
                 await asyncio.sleep(self._delay)
                 self._delay = min(2 * self._delay, BACKOFF[1])
             try:
-                link = await ViewLink.open(self._path)
+                link = await ViewLink.open(self._place)
             except RtunError as error:
                 if self._inbox.stopping:
                     return None

@@ -1,13 +1,11 @@
-"""The other end of the control socket: find a running rtun, look at it, tell it what to do."""
+"""The other end of a control socket or address: look at a running rtun, tell it what to do."""
 
 from __future__ import annotations
 
 import functools
 import operator
-import stat
 from collections.abc import AsyncIterator
 from datetime import datetime
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -15,19 +13,18 @@ import aiohttp
 import msgspec
 
 from rtun_core.commands import Command, CommandResult, encode_command
-from rtun_core.engine.control import is_alive
-from rtun_core.engine.hello import Hello
-from rtun_core.engine.paths import control_socket, runtime_dir
+from rtun_core.engine.control_place import ControlPlace
+from rtun_core.engine.hello import Hello, check_hello
 from rtun_core.errors import CommandRefused, RtunError, UsageError
 from rtun_core.event import Stamped
 from rtun_core.events import event_types
 from rtun_core.model import Snapshot
 
 ANSWER_LIMIT = 30.0  # seconds to wait for an answer
+HELLO_LIMIT = 5.0  # seconds to find out who is there
 MAX_ANSWER = 256 * 1024 * 1024  # bytes of one
 MAX_LINE = 1024 * 1024  # bytes of one event
 
-_BASE = "http://rtun"
 _ANSWERS = (200, 400, 409)  # of a command: done, cannot be read, refused
 _Value = TypeVar("_Value")
 
@@ -39,33 +36,16 @@ class _Answer(msgspec.Struct, frozen=True):
     error: str = ""
 
 
-def find_socket(which: str | None) -> Path:
-    """The control socket of a living process: by path, by process id, or the only one there is.
-
-    Raises RtunError with what was found instead.
-    """
-    if which is None:
-        return _only_one(runtime_dir())
-    path = control_socket(int(which)) if which.isascii() and which.isdigit() else Path(which)
-    if not _is_socket(path):
-        raise RtunError(f"there is no control socket at {path}; is rtun running with --control?")
-    if not _answers(path):
-        raise RtunError(f"no process listens on the control socket {path} any more")
-    return path
-
-
 class ControlClient:
     """Talks to one running rtun. Every method raises RtunError when the process cannot be reached."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, place: ControlPlace) -> None:
+        self._place = place
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.UnixConnector(str(self._path)),
-            timeout=aiohttp.ClientTimeout(total=ANSWER_LIMIT),
-            read_bufsize=MAX_LINE,
+        self._session = self._place.session(
+            timeout=aiohttp.ClientTimeout(total=ANSWER_LIMIT), read_bufsize=MAX_LINE
         )
         return self
 
@@ -75,9 +55,22 @@ class ControlClient:
         if self._session is not None:
             await self._session.close()
 
+    async def check(self) -> None:
+        """Raise RtunError with the reason when there is no rtun that this one understands."""
+        check_hello(await self.hello())
+
     async def hello(self) -> Hello:
         """Versions and sequence of the other side."""
-        return _decode(await self._get("/hello"), Hello)
+        limit = aiohttp.ClientTimeout(total=HELLO_LIMIT)
+        try:
+            async with self._open.get(f"{self._place.url}/hello", timeout=limit) as response:
+                if response.status in (401, 403):
+                    await self._expect_ok(response)
+                return msgspec.json.decode(await _body(response), type=Hello)
+        except msgspec.MsgspecError:
+            raise RtunError(f"what answers on {self._place} is not an rtun") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._place.lost(error) from None
 
     async def snapshot(self, flows: int | None = None) -> Snapshot:
         """The whole picture, or with only the `flows` busiest flows."""
@@ -96,26 +89,27 @@ class ControlClient:
         query = {"follow": "1" if follow else "0"} | ({} if since is None else {"since": str(since)})
         endless = aiohttp.ClientTimeout(total=None, sock_connect=ANSWER_LIMIT)
         try:
-            async with self._open.get(f"{_BASE}/events", params=query, timeout=endless) as response:
-                await _expect_ok(response)
+            async with self._open.get(f"{self._place.url}/events", params=query, timeout=endless) as response:
+                await self._expect_ok(response)
+                self._place.guard(response)
                 async for line in response.content:
                     yield line.rstrip(b"\n")
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise self._lost(error) from None
+            raise self._place.lost(error) from None
 
     async def command(self, command: Command, *, who: str = "ctl") -> CommandResult:
         """Have a command carried out for `who`. Raises CommandRefused or UsageError with the reason."""
         query = {"who": who}
         try:
             async with self._open.post(
-                f"{_BASE}/command", params=query, data=encode_command(command)
+                f"{self._place.url}/command", params=query, data=encode_command(command)
             ) as response:
                 if response.status not in _ANSWERS:
-                    await _expect_ok(response)
+                    await self._expect_ok(response)
                 answer = _decode(await _body(response), _Answer)
                 status = response.status
         except (aiohttp.ClientError, OSError) as error:
-            raise self._lost(error) from None
+            raise self._place.lost(error) from None
         if answer.ok:
             return CommandResult(text=answer.text, data=answer.data)
         raise (UsageError if status == 400 else CommandRefused)(answer.error)
@@ -128,14 +122,18 @@ class ControlClient:
 
     async def _get(self, path: str) -> bytes:
         try:
-            async with self._open.get(_BASE + path) as response:
-                await _expect_ok(response)
+            async with self._open.get(self._place.url + path) as response:
+                await self._expect_ok(response)
                 return await _body(response)
         except (aiohttp.ClientError, OSError) as error:
-            raise self._lost(error) from None
+            raise self._place.lost(error) from None
 
-    def _lost(self, error: Exception) -> RtunError:
-        return RtunError(f"no answer on the control socket {self._path}: {error or type(error).__name__}")
+    async def _expect_ok(self, response: aiohttp.ClientResponse) -> None:
+        if response.status == 401:
+            raise RtunError(f"{self._place} refuses the token")
+        if response.status != 200:
+            text = (await _body(response)).decode(errors="replace").strip()
+            raise RtunError(f"the other rtun answered with {response.status}: {text}")
 
 
 def decode_event(line: bytes) -> Stamped | None:
@@ -157,36 +155,6 @@ class _Envelope(msgspec.Struct):
 @functools.cache
 def _event_union() -> Any:
     return functools.reduce(operator.or_, event_types().values())
-
-
-def _only_one(directory: Path) -> Path:
-    alive = [path for path in sorted(directory.glob("*.sock")) if _answers(path)]
-    if len(alive) == 1:
-        return alive[0]
-    if not alive:
-        raise RtunError(f"no running rtun has a control socket in {directory}; start it with --control")
-    names = ", ".join(path.stem for path in alive)
-    raise RtunError(f"several rtun run here, say which one: {names}")
-
-
-def _answers(path: Path) -> bool:
-    try:
-        return is_alive(path)
-    except OSError as error:
-        raise RtunError(f"cannot connect to the control socket {path}: {error.strerror or error}") from None
-
-
-def _is_socket(path: Path) -> bool:
-    try:
-        return stat.S_ISSOCK(path.stat().st_mode)
-    except OSError:
-        return False
-
-
-async def _expect_ok(response: aiohttp.ClientResponse) -> None:
-    if response.status != 200:
-        text = (await _body(response)).decode(errors="replace").strip()
-        raise RtunError(f"the other rtun answered with {response.status}: {text}")
 
 
 async def _body(response: aiohttp.ClientResponse) -> bytes:

@@ -1,14 +1,14 @@
-"""A console's link to an engine elsewhere: `GET /view` on its control socket, from the viewer's side."""
+"""A console's link to an engine elsewhere: its `GET /view`, from the viewer's side."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from pathlib import Path
 
 import aiohttp
 from aiohttp import WSMsgType
 
+from rtun_core.engine.control_place import ControlPlace
 from rtun_core.engine.hello import Hello, check_hello
 from rtun_core.engine.view_messages import MAX_MESSAGE, ViewMessage, ViewRequest, read_message, write_request
 from rtun_core.errors import RemoteProtocolError, RtunError
@@ -17,8 +17,8 @@ OPEN_LIMIT = 5.0  # seconds until the engine has said hello
 CLOSE_LIMIT = 0.5  # seconds that the engine may take to part
 HEARTBEAT = 10.0  # seconds between two pings; half as long without an answer is the end of the link
 
-_URL = "http://rtun/view"
 _REFUSALS = {
+    401: "refuses the token",
     403: "belongs to another user",
     404: "belongs to an rtun that is too old to be looked at",
     503: "serves as many consoles as it can, or is about to end",
@@ -36,22 +36,22 @@ class ViewLink:
         self._socket = socket
 
     @classmethod
-    async def open(cls, path: Path) -> ViewLink:
-        """Connect to the engine behind `path`. Raises RtunError with what is there instead."""
-        http = aiohttp.ClientSession(
-            connector=aiohttp.UnixConnector(str(path)), timeout=aiohttp.ClientTimeout(total=None)
-        )
+    async def open(cls, place: ControlPlace) -> ViewLink:
+        """Connect to the engine at `place`. Raises RtunError with what is there instead."""
+        http = place.session(timeout=aiohttp.ClientTimeout(total=None))
         socket = None
         try:
             async with asyncio.timeout(OPEN_LIMIT):
-                socket = await http.ws_connect(_URL, max_msg_size=MAX_MESSAGE, heartbeat=HEARTBEAT)
+                socket = await http.ws_connect(
+                    f"{place.url}/view", max_msg_size=MAX_MESSAGE, heartbeat=HEARTBEAT
+                )
                 hello = (await _next(socket)).hello
             if hello is None:
                 raise RemoteProtocolError("it does not say hello", reason="view")
             check_hello(hello)
         except BaseException as error:
             await _close(http, socket)
-            raise _sentence(path, error) from None
+            raise _sentence(place, error) from None
         return cls(http, socket, hello)
 
     async def send(self, request: ViewRequest) -> None:
@@ -91,16 +91,17 @@ async def _close(http: aiohttp.ClientSession, socket: aiohttp.ClientWebSocketRes
     await http.close()
 
 
-def _sentence(path: Path, error: BaseException) -> BaseException:
+def _sentence(place: ControlPlace, error: BaseException) -> BaseException:
     match error:
         case aiohttp.WSServerHandshakeError(status=status):
-            why = _REFUSALS.get(status, f"is not the control socket of an rtun (status {status})")
-            return RtunError(f"{path} {why}")
+            if status in _REFUSALS:
+                return RtunError(f"{place} {_REFUSALS[status]}")
+            return RtunError(f"what answers on {place} is not an rtun (status {status})")
         case TimeoutError():
-            return RtunError(f"no answer on the control socket {path} within {OPEN_LIMIT:g} s")
+            return place.lost(TimeoutError(f"not within {OPEN_LIMIT:g} s"))
         case aiohttp.ClientError() | OSError():
-            return RtunError(f"no answer on the control socket {path}: {error or type(error).__name__}")
+            return place.lost(error)
         case RemoteProtocolError():
-            return RtunError(f"{path} is not the control socket of this version of rtun: {error}")
+            return RtunError(f"what answers on {place} is no rtun of this version: {error}")
         case _:
             return error

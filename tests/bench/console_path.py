@@ -19,6 +19,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final, NamedTuple
 
+from rtun_core.engine.control_place import UnixPlace
 from rtun_core.engine.view_link import ViewLink
 from rtun_core.engine.view_messages import ViewRequest
 from rtun_core.view.columns import TABLES
@@ -236,7 +237,7 @@ class _Viewer:
         self._thread.join()
 
     async def _look(self) -> None:
-        link = await ViewLink.open(self._control)
+        link = await ViewLink.open(UnixPlace(self._control))
         try:
             specs = [ViewSpec(table=table, limit=_WINDOW) for table in TABLES if table != "flows"]
             flows = ViewSpec(table="flows", sort=(Sort("dn", descending=True),), limit=3 * _WINDOW)

@@ -147,7 +147,7 @@ def stranger(tmp_path):
 @pytest.mark.parametrize(
     ("answer", "sentence"),
     [
-        ("hello yourself", "the other rtun's answer cannot be read, it may be another version"),
+        ("hello yourself", "what answers on the control socket "),
         (
             json.dumps({"v": 99, "version": "9.9", "pid": 5, "seq": 0, "services": []}),
             "process 5 is rtun 9.9, which speaks version 99 of the control protocol; this one is ",

@@ -1,8 +1,12 @@
 """`status`, `events` and `ctl` against a process that serves a control socket."""
 
 import json
+import socket
 import subprocess
 import sys
+import threading
+from contextlib import contextmanager, suppress
+from types import SimpleNamespace
 
 import pytest
 
@@ -111,3 +115,71 @@ def test_a_filter_that_cannot_be_read_needs_no_process(refuse):
     sentence = refuse("demo", "--filter", "x level>loud")
     assert sentence.startswith("--filter: 'loud' is no level")
     assert sentence.endswith("(at character 9)")
+
+
+@pytest.mark.parametrize("words", [("status",), ("events",), ("attach",), ("ctl", "quit")])
+class TestAnAddress:
+    """In the place of a path or a process id."""
+
+    def at(self, words, place):
+        return (words[0], *(("--on", place) if words[0] == "ctl" else (place,)), *words[1:])
+
+    @pytest.fixture(autouse=True)
+    def _console(self, monkeypatch):
+        monkeypatch.setattr("rtun_core.cli.attach.find_console", lambda: SimpleNamespace(check=lambda: None))
+
+    def test_needs_a_token(self, refuse, words):
+        sentence = refuse(*self.at(words, ":7001"))
+        assert sentence.startswith("127.0.0.1:7001 wants the token of --control-tcp; accepted: ")
+
+    def test_a_token_that_is_too_short(self, refuse, words, monkeypatch):
+        monkeypatch.setenv("RTUN_CONTROL_TOKEN", "short")
+        assert refuse(*self.at(words, ":7001")).startswith("RTUN_CONTROL_TOKEN: the token has 5 characters")
+
+    def test_with_nobody_there(self, refuse, words, monkeypatch):
+        monkeypatch.setenv("RTUN_CONTROL_TOKEN", "0123456789abcdef")
+        with socket.socket() as bound:
+            bound.bind(("127.0.0.1", 0))
+            place = f"127.0.0.1:{bound.getsockname()[1]}"
+            assert refuse(*self.at(words, place), status=1) == f"nobody listens at {place}"
+
+    @pytest.mark.parametrize(
+        ("answer", "sentence"),
+        [
+            (b"SSH-2.0-OpenSSH\r\n", "{} is not the control address of an rtun, or is too busy"),
+            (b"", "{} is not the control address of an rtun, or is too busy"),
+            (b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno", "what answers on {} is not an rtun"),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", "what answers on {} is not an rtun"),
+            (b"HTTP/1.1 401 X\r\nContent-Length: 0\r\n\r\n", "{} refuses the token"),
+            (
+                b"HTTP/1.1 200 OK\r\nContent-Length: 54\r\n\r\n"
+                b'{"v":9,"version":"9.9","pid":7,"seq":1,"services":[ ]}',
+                "process 7 is rtun 9.9, which speaks version 9 of the control protocol; ",
+            ),
+        ],
+        ids=["ssh", "nothing", "404", "json", "401", "version"],
+    )
+    def test_with_somebody_else_there(self, refuse, words, answer, sentence, monkeypatch):
+        monkeypatch.setenv("RTUN_CONTROL_TOKEN", "0123456789abcdef")
+        with answering(answer) as place:
+            assert refuse(*self.at(words, place), status=1).startswith(sentence.format(place))
+
+
+@contextmanager
+def answering(answer):
+    """A server that says one thing to whoever comes."""
+
+    def serve():
+        with suppress(OSError):  # it was closed
+            while True:
+                client, _ = listener.accept()
+                with client:
+                    client.recv(4096)
+                    client.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = threading.Thread(target=serve)
+        server.start()
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)
+        server.join(20)

@@ -12,12 +12,14 @@ import threading
 import pytest
 
 from rtun_core.cli.console import ConsoleEnd, ConsoleOptions, EndKind
+from rtun_core.cli.control_options import ControlTcp
 from rtun_core.cli.outputs import OutputOptions
 from rtun_core.cli.run import SWITCH_INTERVAL, run_engine
 from rtun_core.errors import BindError, RtunError, UsageError
 from rtun_core.events import ServiceListening
 from rtun_core.model import ServiceSnapshot
 from rtun_core.view.page import ViewSpec
+from rtun_core.wire.address import Address
 from tests.cli.children import end, ready
 
 
@@ -238,14 +240,15 @@ def test_a_closed_or_failed_console_leaves_the_engine_running(stage, capfd, kind
         ({}, "headless", True),
         ({"control": "auto"}, None, True),
         ({"control": "auto"}, "exit", False),
+        ({"control_tcp": ControlTcp(Address("127.0.0.1", 0), b"0123456789abcdef")}, None, True),
     ],
-    ids=["exit", "headless", "headless with control", "exit with control"],
+    ids=["exit", "headless", "headless with control", "exit with control", "headless with TCP"],
 )
 def test_a_terminal_that_is_gone(stage, outputs, on_hangup, goes_on, tmp_path):
     stage.end = ConsoleEnd(EndKind.LOST)
     lived_on = []
     stage.after = lambda: lived_on.append(1) or "done by itself"
-    outputs = {name: str(tmp_path / "c.sock") for name in outputs}
+    outputs = outputs | ({"control": str(tmp_path / "c.sock")} if "control" in outputs else {})
     status = tmp_path / "log"
     assert stage.run(on_hangup=on_hangup, log_file=status, log_format="json", **outputs) == 0
     stopping = next(

@@ -8,6 +8,8 @@ import pytest
 from rtun_core.commands import PauseRule, ProbeAgent
 from rtun_core.engine.attached_source import RECALL, AttachedSource
 from rtun_core.engine.control import ControlServer, listen
+from rtun_core.engine.control_place import UnixPlace
+from rtun_core.engine.control_routes import ControlRoutes
 from rtun_core.engine.engine import Engine
 from rtun_core.engine.simulated import SimulatedService, SimulatedWorld
 from rtun_core.engine.source import Source
@@ -33,7 +35,7 @@ class Rig:
         self.sources = []
 
     def source(self, **options) -> Source:
-        source = AttachedSource(self.gate.path, **({"interval": 0.1} | options))
+        source = AttachedSource(UnixPlace(self.gate.path), **({"interval": 0.1} | options))
         self.sources.append(source)
         return source
 
@@ -53,7 +55,7 @@ async def rig(bus, tmp_path):
     world = SimulatedWorld(flows=300, start=time.time())
     engine = Engine([SimulatedService(world, bus)], bus)
     await engine.start()
-    server = ControlServer(tmp_path / "c.sock", engine)
+    server = ControlServer(tmp_path / "c.sock", ControlRoutes(engine))
     await server.start()
     gate = Gate(tmp_path / "gate.sock", server.path)
     await gate.start()
@@ -322,7 +324,7 @@ async def test_an_engine_that_dies_without_a_word_is_waited_for(rig, source, pic
     world = SimulatedWorld(flows=20, start=time.time())
     other = Engine([SimulatedService(world, other_bus)], other_bus)
     await other.start()
-    server = ControlServer(rig.server.path, other)
+    server = ControlServer(rig.server.path, ControlRoutes(other))
     await server.start()
     picture = await picture_of(source, good=lambda picture: picture.pages["flows"].total == 20)
     assert source.status.word == "LIVE"
@@ -356,7 +358,7 @@ async def test_garbage_from_an_engine_drops_the_link(rig, source, picture_of, un
 
 async def test_a_start_that_fails(tmp_path):
     listen(tmp_path / "c.sock").close()
-    source = AttachedSource(tmp_path / "c.sock")
+    source = AttachedSource(UnixPlace(tmp_path / "c.sock"))
     with pytest.raises(RtunError, match="no answer on the control socket"):
         await source.start()
     await source.close()

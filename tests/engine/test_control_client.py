@@ -1,13 +1,13 @@
 import json
-import socket
 
 import msgspec
 import pytest
 
 from rtun_core.commands import OpenTunnel, ProbeAgent, SwitchAgent
-from rtun_core.engine.control import MAX_REQUEST, ControlServer, listen
-from rtun_core.engine.control_client import ControlClient, decode_event, find_socket
-from rtun_core.engine.paths import control_socket, runtime_dir
+from rtun_core.engine.control import ControlServer, listen
+from rtun_core.engine.control_client import ControlClient, decode_event
+from rtun_core.engine.control_place import UnixPlace
+from rtun_core.engine.control_routes import MAX_REQUEST, ControlRoutes
 from rtun_core.errors import CommandRefused, RtunError
 from rtun_core.event import Stamped, event_json
 from rtun_core.events import Notice
@@ -15,9 +15,9 @@ from rtun_core.events import Notice
 
 @pytest.fixture
 async def client(engine, tmp_path):
-    server = ControlServer(tmp_path / "c.sock", engine)
+    server = ControlServer(tmp_path / "c.sock", ControlRoutes(engine))
     await server.start()
-    async with ControlClient(server.path) as client:
+    async with ControlClient(UnixPlace(server.path)) as client:
         yield client
     engine.bus.close()
     await server.stop()
@@ -84,7 +84,7 @@ async def test_command(client):
 async def test_a_server_that_went_away(tmp_path):
     path = tmp_path / "c.sock"
     listen(path).close()
-    async with ControlClient(path) as client:
+    async with ControlClient(UnixPlace(path)) as client:
         for call in (client.hello(), client.command(OpenTunnel()), anext(client.events())):
             with pytest.raises(RtunError, match="no answer on the control socket"):
                 await call
@@ -92,7 +92,7 @@ async def test_a_server_that_went_away(tmp_path):
 
 async def test_use_outside_of_async_with(tmp_path):
     with pytest.raises(RuntimeError, match="async with"):
-        await ControlClient(tmp_path).hello()
+        await ControlClient(UnixPlace(tmp_path)).hello()
 
 
 def test_decode_event_is_the_inverse_of_the_json_form():
@@ -109,41 +109,3 @@ def test_decode_event_of_a_newer_version():
 def test_decode_event_of_something_else(line):
     with pytest.raises(RtunError, match="cannot be read"):
         decode_event(line)
-
-
-def test_find_none():
-    with pytest.raises(
-        RtunError, match=r"no running rtun has a control socket in .*; start it with --control"
-    ):
-        find_socket(None)
-
-
-def test_find_the_only_living_one():
-    with listen(control_socket(11)) as alive:
-        listen(control_socket(12)).close()
-        assert find_socket(None) == control_socket(11)
-        assert find_socket("11") == control_socket(11)
-        assert find_socket(str(control_socket(11))) == control_socket(11)
-        with pytest.raises(RtunError, match=r"no process listens on the control socket .*12.sock any more"):
-            find_socket("12")
-        assert alive.fileno() >= 0
-
-
-def test_find_several():
-    several = pytest.raises(RtunError, match="several rtun run here, say which one: 11, 12")
-    with listen(control_socket(11)), listen(control_socket(12)), several:
-        find_socket(None)
-
-
-def test_find_what_is_not_there(tmp_path):
-    for which in ("4711", str(tmp_path / "c.sock"), str(tmp_path)):
-        with pytest.raises(RtunError, match="there is no control socket at"):
-            find_socket(which)
-
-
-def test_find_with_a_socket_of_another_kind(tmp_path):
-    runtime_dir().mkdir(parents=True)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
-        other.bind(str(runtime_dir() / "1.sock"))
-        with pytest.raises(RtunError, match="cannot connect to the control socket"):
-            find_socket("1")

@@ -4,6 +4,8 @@ import pytest
 from aiohttp import web
 
 from rtun_core.engine.control import ControlServer, listen
+from rtun_core.engine.control_place import UnixPlace
+from rtun_core.engine.control_routes import ControlRoutes
 from rtun_core.engine.view_link import ViewLink
 from rtun_core.engine.view_messages import ViewRequest
 from rtun_core.errors import RemoteProtocolError, RtunError
@@ -14,7 +16,7 @@ HELLO = {"v": 1, "version": "9.9", "pid": 7, "seq": 3, "services": ["x"]}
 
 @pytest.fixture
 async def server(engine, tmp_path):
-    server = ControlServer(tmp_path / "c.sock", engine)
+    server = ControlServer(tmp_path / "c.sock", ControlRoutes(engine))
     await server.start()
     yield server
     engine.bus.close()
@@ -51,7 +53,7 @@ async def foreign(tmp_path):
 
 
 async def test_talk(server, bus):
-    link = await ViewLink.open(server.path)
+    link = await ViewLink.open(UnixPlace(server.path))
     assert link.hello.seq <= bus.seq
     await link.send(ViewRequest(since=0, look=(ViewSpec(table="agents"),), turn=5))
     assert len((await link.receive()).events) == 2
@@ -64,7 +66,7 @@ async def test_talk(server, bus):
 
 
 async def test_the_reason_of_the_engine(server, engine):
-    link = await ViewLink.open(server.path)
+    link = await ViewLink.open(UnixPlace(server.path))
     await link.send(ViewRequest(since=engine.bus.seq + 99))
     engine.bus.close()
     with pytest.raises(RtunError, match="the engine has ended"):
@@ -76,7 +78,7 @@ async def test_nobody_listens(tmp_path):
     listen(tmp_path / "c.sock").close()
     for name in ("c.sock", "nothing.sock"):
         with pytest.raises(RtunError, match=rf"no answer on the control socket .*{name}: "):
-            await ViewLink.open(tmp_path / name)
+            await ViewLink.open(UnixPlace(tmp_path / name))
 
 
 @pytest.mark.parametrize(
@@ -85,18 +87,18 @@ async def test_nobody_listens(tmp_path):
         (403, "belongs to another user"),
         (404, "belongs to an rtun that is too old to be looked at"),
         (503, "serves as many consoles as it can, or is about to end"),
-        (200, r"is not the control socket of an rtun \(status 200\)"),
+        (200, r"what answers on the control socket .* is not an rtun \(status 200\)"),
     ],
 )
 async def test_a_refusal(foreign, status, sentence):
     with pytest.raises(RtunError, match=sentence):
-        await ViewLink.open(await foreign(status=status))
+        await ViewLink.open(UnixPlace(await foreign(status=status)))
 
 
 @pytest.mark.parametrize(
     ("message", "sentence"),
     [
-        ("hi", "is not the control socket of this version of rtun: a message cannot be read"),
+        ("hi", "is no rtun of this version: a message cannot be read"),
         ({"events": []}, "it does not say hello"),
         ({"hello": {"v": 1}}, "a message cannot be read"),
         ({"hello": HELLO | {"v": 2}}, "process 7 is rtun 9.9, which speaks version 2"),
@@ -104,17 +106,17 @@ async def test_a_refusal(foreign, status, sentence):
 )
 async def test_a_stranger(foreign, message, sentence):
     with pytest.raises(RtunError, match=sentence):
-        await ViewLink.open(await foreign(message))
+        await ViewLink.open(UnixPlace(await foreign(message)))
 
 
 async def test_who_accepts_and_says_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr("rtun_core.engine.view_link.OPEN_LIMIT", 0.05)
     with listen(tmp_path / "c.sock"), pytest.raises(RtunError, match=r"no answer .* within 0\.05 s"):
-        await ViewLink.open(tmp_path / "c.sock")
+        await ViewLink.open(UnixPlace(tmp_path / "c.sock"))
 
 
 async def test_garbage_after_hello(foreign):
-    link = await ViewLink.open(await foreign({"hello": HELLO}, '{"picture": 5}', "{}"))
+    link = await ViewLink.open(UnixPlace(await foreign({"hello": HELLO}, '{"picture": 5}', "{}")))
     with pytest.raises(RemoteProtocolError, match="a message cannot be read"):
         await link.receive()
     assert (await link.receive()).picture is None

@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 
 from rtun_core.engine.control import ControlServer
+from rtun_core.engine.control_routes import ControlRoutes
 from rtun_core.engine.engine import Engine
 from rtun_core.engine.simulated import SimulatedWorld
 from rtun_core.engine.view_messages import MAX_EVENTS, MAX_REQUEST
@@ -21,8 +22,13 @@ LIMIT = 10.0  # seconds for anything to happen
 
 
 @pytest.fixture
-async def server(engine, tmp_path):
-    server = ControlServer(tmp_path / "c.sock", engine)
+def routes(engine):
+    return ControlRoutes(engine)
+
+
+@pytest.fixture
+async def server(engine, routes, tmp_path):
+    server = ControlServer(tmp_path / "c.sock", routes)
     await server.start()
     yield server
     engine.bus.close()
@@ -258,13 +264,13 @@ async def test_an_error_of_ours_ends_one_session_only(looker, engine, bus, until
     assert (await looker()).hello
 
 
-async def test_viewers_have_a_bound(looker, until, server):
+async def test_viewers_have_a_bound(looker, until, routes):
     crowd = [await looker() for _ in range(MAX_VIEWERS)]
     with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
         await looker()
     assert caught.value.status == 503
     await crowd[0].link.close()
-    await until(lambda: server._viewers._count < MAX_VIEWERS)
+    await until(lambda: routes.viewers._count < MAX_VIEWERS)
     assert (await looker()).hello
 
 
@@ -280,13 +286,13 @@ async def test_viewers_see_each_their_own_and_share_snapshots(looker, engine, fa
     assert service.snapshots - before <= 1
 
 
-async def test_not_a_websocket(server):
+async def test_not_a_websocket(server, routes):
     async with (
         aiohttp.ClientSession("http://rtun", connector=aiohttp.UnixConnector(str(server.path))) as http,
         http.get("/view") as response,
     ):
         assert response.status == 400
-    assert server._viewers._count == 0
+    assert routes.viewers._count == 0
 
 
 async def test_the_end_of_the_engine_is_told(looker, engine, server):
@@ -346,7 +352,7 @@ class Crowd:
 async def test_no_pattern_of_a_viewer_stalls_the_loop(bus, tmp_path, looker_of):
     engine = Engine([Crowd()], bus)
     await engine.start()
-    server = ControlServer(tmp_path / "slow.sock", engine)
+    server = ControlServer(tmp_path / "slow.sock", ControlRoutes(engine))
     await server.start()
     one = await looker_of(server)
     await one.say({"since": 0, "look": [{"table": "flows"}]})
@@ -366,7 +372,7 @@ async def test_no_pattern_of_a_viewer_stalls_the_loop(bus, tmp_path, looker_of):
 async def test_ten_thousand_flows_cost_the_loop_little(bus, tmp_path, looker_of):
     engine = Engine([Crowd()], bus)
     await engine.start()
-    server = ControlServer(tmp_path / "many.sock", engine)
+    server = ControlServer(tmp_path / "many.sock", ControlRoutes(engine))
     await server.start()
     one = await looker_of(server)
     await one.say(
