@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from rtun_core.event import Event, Level, Stamped, event_fields, event_json, rfc3339
+from rtun_core.event import Event, Level, Stamped, event_json, rfc3339
 from rtun_core.events import event_types
 from rtun_core.model import SCHEMA_VERSION
 
@@ -95,11 +95,10 @@ def test_each_event_is_described(kind):
 
 def test_the_envelope_leads():
     stamped = Stamped(17, 1_700_000_000.789, 12.3456789, example(event_types()["tunnel.closed"], full=True))
-    fields = event_fields(stamped)
+    fields = json.loads(event_json(stamped))
     assert list(fields)[:5] == ["v", "seq", "ts", "mono", "type"]
     assert (fields["v"], fields["seq"], fields["mono"]) == (SCHEMA_VERSION, 17, 12.345679)
     assert (fields["ts"], fields["type"]) == ("2023-11-14T22:13:20.789Z", "tunnel.closed")
-    assert json.loads(event_json(stamped)) == fields
 
 
 def test_rfc3339_is_utc_with_milliseconds():

@@ -15,6 +15,7 @@ from rtun_core.engine.control_client import ControlClient, decode_event
 from rtun_core.engine.control_place import ControlPlace
 from rtun_core.engine.event_inbox import EventInbox
 from rtun_core.engine.hello import Hello
+from rtun_core.engine.picture_delta import PictureReader, Shot, page_of
 from rtun_core.engine.source import Picture, SourceStatus
 from rtun_core.engine.view_link import ViewLink
 from rtun_core.engine.view_messages import (
@@ -23,11 +24,9 @@ from rtun_core.engine.view_messages import (
     SLOWEST,
     AnswerMessage,
     Ask,
-    PictureMessage,
     SpecError,
     ViewMessage,
     ViewRequest,
-    pages_of,
 )
 from rtun_core.errors import CommandRefused, RtunError, UsageError
 from rtun_core.event import Stamped
@@ -66,6 +65,8 @@ class AttachedSource:
         self._answered = 0
         self._holds = False
         self._picture: Picture | None = None
+        self._reader = PictureReader()
+        self._missed = False
         self._history = _NOTHING_YET
         self._error: UsageError | None = None
         self._inbox = EventInbox()
@@ -234,6 +235,8 @@ class AttachedSource:
             turn=self._turn,
             interval=self._interval,
             hold=self._holds,
+            form=None if since is None else "changes" if self._place.is_far else "packed",
+            key=self._missed,
             ask=tuple(question.ask for question in unsent),
         )
 
@@ -244,6 +247,7 @@ class AttachedSource:
         if known is not None and (known.pid != hello.pid or hello.seq < (self._inbox.seq or 0)):
             self._inbox.seq = None  # another engine took its place and counts anew
         self._hello = hello
+        self._reader, self._missed = PictureReader(), False
         self._history = _NOTHING_YET
         self._be("LIVE")
 
@@ -260,18 +264,20 @@ class AttachedSource:
             self._answer(message.answer)
         if message.error is not None:
             self._error = _usage_error(message.error)
-        if message.picture is not None:
-            self._show(message.picture)
+        if (picture := message.picture or message.change) is not None:
+            shot = self._reader.read(picture)
+            self._missed = shot is None
+            if shot is None:
+                self._changed.set()
+            else:
+                self._show(shot)
 
-    def _show(self, message: PictureMessage) -> None:
-        waited = self._picture is None or message.turn > self._answered
-        self._answered = message.turn
+    def _show(self, shot: Shot) -> None:
+        waited = self._picture is None or shot.turn > self._answered
+        self._answered = shot.turn
         self._delay = BACKOFF[0]
         self._picture = Picture(
-            snapshot=message.snapshot,
-            pages=pages_of(message.pages),
-            history=self._history,
-            cost=message.cost,
+            snapshot=shot.snapshot, pages=shot.pages, history=self._history, cost=shot.cost
         )
         if waited:
             self._redraw()
@@ -280,13 +286,14 @@ class AttachedSource:
         question = self._asks.get(message.number)
         if question is None or question.page.done():
             return  # it came too late
-        page = pages_of(message.pages).get(question.ask.spec.table)
+        wanted = question.ask.spec.table
+        page = next((page for page in message.pages.all() if page.table == wanted), None)
         if message.error is not None:
             question.page.set_exception(_usage_error(message.error))
         elif page is None:
             question.page.set_exception(RtunError("the engine sent another page than was asked for"))
         else:
-            question.page.set_result(page)
+            question.page.set_result(page_of(page, page.rows))
 
     def _fail_asks(self, reason: str) -> None:
         for question in self._asks.values():

@@ -74,7 +74,7 @@ class _Frame(msgspec.Struct, frozen=True, array_like=True):
 
 def encode_flows(before: FlowRows, flows: FlowRows) -> bytes:
     """`flows` as the difference to `before`."""
-    origin = _origin(before.ids, flows.ids)
+    origin = origin_of(before.ids, flows.ids)
     base = _base(before, origin, (flows.rules, flows.targets, flows.tunnels))
     known = None if origin is None else origin >= 0
     drifts = [_drift(getattr(flows, name), base[name], base["rule"], known, flows) for name in _DRIFTING]
@@ -114,8 +114,8 @@ def decode_flows(before: FlowRows, data: bytes) -> FlowRows:
     return FlowRows(**base, rules=frame.rules, targets=frame.targets, tunnels=frame.tunnels)
 
 
-def _origin(before: NDArray[np.uint64], ids: NDArray[np.uint64]) -> Origin | None:
-    """For each row its place in the picture before, -1 for none; None when all places are the same."""
+def origin_of(before: NDArray[np.uint64], ids: NDArray[np.uint64]) -> Origin | None:
+    """For each id its place in the picture before, -1 for none; None when all places are the same."""
     if np.array_equal(before, ids):
         return None
     if not len(before):

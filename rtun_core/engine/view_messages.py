@@ -9,21 +9,26 @@ leaves out stays as it is. The engine then sends, in this order and each only wh
     {"answer": {...}}    the page that `ask` asked for, once
     {"error": {...}}     a spec that cannot be read; the last good one of that table stays in force
     {"picture": {...}}   the snapshot without its flows, and the pages
+    {"change": {...}}    instead of that, if the viewer wants it so: what differs, see `picture_delta`
 
 Then it pings, and sends nothing more before the pong: however slow the viewer is, one picture is on its
 way to it, and the next is the newest.
+
+Each side leaves out what the other may not know: an engine that knows no `form` sends rows, and a viewer that
+names none gets rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Final, Generic, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, Final, Generic, Literal, TypeVar
 
 import msgspec
 
 from rtun_core.engine.hello import Hello
+from rtun_core.engine.packed_flows import PackedFlows
 from rtun_core.errors import RemoteProtocolError
-from rtun_core.event import Stamped, event_fields
+from rtun_core.event import Stamped, event_json
 from rtun_core.model import AgentView, FlowView, RuleView, Snapshot, TunnelView
 from rtun_core.view.columns import TableId
 from rtun_core.view.history import HistoryPicture
@@ -42,6 +47,7 @@ _MAX_SEQUENCE: Final = 2**63 - 1
 
 Number = Annotated[int, msgspec.Meta(ge=0, le=_MAX_SEQUENCE)]
 Interval = Annotated[float, msgspec.Meta(ge=FASTEST, le=SLOWEST)]
+PageForm = Literal["rows", "packed", "changes"]
 Row = TypeVar("Row")
 
 
@@ -53,7 +59,10 @@ class Ask(msgspec.Struct, frozen=True):
 
 
 class ViewRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a viewer wants. `turn` numbers a look and comes back with every picture that answers it."""
+    """What a viewer wants. `turn` numbers a look and comes back with every picture that answers it.
+
+    `form`, at the beginning: how pictures come. `key`: the next one is to be whole, as a change was missed.
+    """
 
     since: Number | None = None
     look: Annotated[tuple[ViewSpec, ...], msgspec.Meta(max_length=MAX_SPECS)] | None = None
@@ -61,6 +70,8 @@ class ViewRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     interval: Interval | None = None
     hold: bool | None = None
     ask: Annotated[tuple[Ask, ...], msgspec.Meta(max_length=MAX_ASKS)] = ()
+    form: PageForm | None = None
+    key: bool = False
 
 
 class SpecError(msgspec.Struct, frozen=True):
@@ -71,14 +82,16 @@ class SpecError(msgspec.Struct, frozen=True):
     column: int | None = None
 
 
-class PageMessage(msgspec.Struct, Generic[Row], frozen=True, kw_only=True):
-    """A page as it travels: its rows are of one known kind."""
+class PageMessage(msgspec.Struct, Generic[Row], frozen=True, kw_only=True, omit_defaults=True):
+    """A page as it travels: rows of one known kind, or flows packed, or places in the snapshot's table."""
 
     table: TableId
     total: Number
     shown: Number
     first: Number
-    rows: Annotated[tuple[Row, ...], msgspec.Meta(max_length=MAX_LIMIT)]
+    rows: Annotated[tuple[Row, ...], msgspec.Meta(max_length=MAX_LIMIT)] = ()
+    packed: PackedFlows | None = None
+    places: Annotated[list[Number], msgspec.Meta(max_length=MAX_LIMIT)] | None = None
     follow: Number | None = None
     now: float
 
@@ -91,14 +104,34 @@ class PagesMessage(msgspec.Struct, frozen=True, kw_only=True):
     tunnels: PageMessage[TunnelView] | None = None
     flows: PageMessage[FlowView] | None = None
 
+    def all(self) -> Iterator[PageMessage[Any]]:
+        """Those that are there."""
+        pages = (self.rules, self.agents, self.tunnels, self.flows)
+        return (page for page in pages if page is not None)
+
 
 class PictureMessage(msgspec.Struct, frozen=True, kw_only=True):
-    """One picture. `held`: of the moment at which the viewer began to hold. `cost` in seconds."""
+    """One picture. `held`: of the moment at which the viewer began to hold. `cost` in seconds.
 
+    `number` counts the pictures and changes of a link.
+    """
+
+    number: Number = 0
     turn: Number = 0
     held: bool = False
     cost: float = 0.0
     snapshot: Snapshot
+    pages: PagesMessage
+
+
+class ChangeMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """What makes the picture with this number out of the one before; see `picture_delta`."""
+
+    number: Number
+    turn: Number
+    held: bool
+    cost: float
+    snapshot: dict[str, msgspec.Raw]
     pages: PagesMessage
 
 
@@ -119,6 +152,7 @@ class ViewMessage(msgspec.Struct, frozen=True, kw_only=True):
     answer: AnswerMessage | None = None
     error: SpecError | None = None
     picture: PictureMessage | None = None
+    change: ChangeMessage | None = None
 
 
 def read_request(data: bytes | str) -> ViewRequest:
@@ -141,68 +175,34 @@ def write_request(request: ViewRequest) -> str:
 
 def hello_message(hello: Hello) -> str:
     """The first message."""
-    return _write("hello", hello)
+    return write_message("hello", hello)
 
 
 def events_message(events: Sequence[Stamped]) -> str:
     """Events, at most MAX_EVENTS."""
-    return _write("events", list(map(event_fields, events)))
+    return write_message("events", [msgspec.Raw(event_json(stamped)) for stamped in events])
 
 
 def history_message(history: HistoryPicture) -> str:
     """Samples."""
-    return _write("history", pack_history(history))
+    return write_message("history", pack_history(history))
 
 
 def error_message(error: SpecError) -> str:
     """A spec that cannot be answered."""
-    return _write("error", error)
+    return write_message("error", error)
 
 
 def answer_message(number: int, answer: Page | SpecError) -> str:
     """A page that was asked for, or why there is none."""
     if isinstance(answer, SpecError):
-        return _write("answer", {"number": number, "error": answer})
-    return _write("answer", {"number": number, "pages": {answer.table: answer}})
+        return write_message("answer", {"number": number, "error": answer})
+    return write_message("answer", {"number": number, "pages": {answer.table: answer}})
 
 
-def picture_message(
-    snapshot: Snapshot, pages: Mapping[TableId, Page], *, turn: int, held: bool, cost: float
-) -> str:
-    """A picture; the flows of the snapshot stay behind."""
-    return _write(
-        "picture",
-        {
-            "turn": turn,
-            "held": held,
-            "cost": cost,
-            "snapshot": msgspec.structs.replace(snapshot, flows=()),
-            "pages": pages,
-        },
-    )
-
-
-def pages_of(message: PagesMessage) -> dict[TableId, Page]:
-    """The pages that travelled."""
-    found: tuple[PageMessage[Any] | None, ...] = (
-        message.rules,
-        message.agents,
-        message.tunnels,
-        message.flows,
-    )
-    return {
-        page.table: Page(
-            table=page.table,
-            total=page.total,
-            shown=page.shown,
-            first=page.first,
-            rows=page.rows,
-            follow=page.follow,
-            now=page.now,
-        )
-        for page in found
-        if page is not None
-    }
+def write_message(name: str, value: object) -> str:
+    """A message of one kind."""
+    return msgspec.json.encode({name: value}).decode()
 
 
 _NOTHING: Final = ViewRequest()
@@ -216,7 +216,3 @@ def _read(decoder: msgspec.json.Decoder[_Read], data: bytes | str) -> _Read:
         return decoder.decode(data)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise RemoteProtocolError(f"a message cannot be read: {error}", reason="view") from None
-
-
-def _write(name: str, value: object) -> str:
-    return msgspec.json.encode({name: value}).decode()

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 
 from rtun_core.engine.event_inbox import EventInbox
+from rtun_core.engine.picture_delta import PictureWriter, Shot
 from rtun_core.engine.view_messages import (
     MAX_EVENTS,
     Ask,
@@ -15,7 +16,6 @@ from rtun_core.engine.view_messages import (
     error_message,
     events_message,
     history_message,
-    picture_message,
 )
 from rtun_core.errors import RemoteProtocolError, UsageError
 from rtun_core.event import Stamped
@@ -24,7 +24,7 @@ from rtun_core.view.columns import TableId
 from rtun_core.view.history import HistoryPicture
 from rtun_core.view.history_tail import newest
 from rtun_core.view.page import Page, ViewSpec
-from rtun_core.view.project import project
+from rtun_core.view.project import cut_out, project
 
 INTERVAL = 1.0  # seconds between two pictures unless the viewer says something else
 MAX_OWED = 16  # pages that were asked for and not sent yet
@@ -48,6 +48,7 @@ class Viewer:
         self._good: dict[TableId, ViewSpec] = {}
         self._turn = 0
         self._changed = False
+        self._writer = PictureWriter("rows")
         self._asks: list[Ask] = []
         self._events = EventInbox()
         self._snapshot: Snapshot | None = None
@@ -76,6 +77,9 @@ class Viewer:
         if request.interval is not None and request.interval != self._interval:
             self._beat_at += request.interval - self._interval
             self._interval = request.interval
+        if request.form is not None:
+            self._writer = PictureWriter(request.form)
+        self._changed = self._changed or request.key
         if request.look is not None:
             self._look(request.look, request.turn)
         if request.hold is not None:
@@ -128,20 +132,15 @@ class Viewer:
         pages: dict[TableId, Page] = {}
         for table, spec in tuple(specs.items()):
             try:
-                pages[table] = project(snapshot, spec)
+                pages[table] = cut_out(snapshot, spec)
             except UsageError as error:
                 yield error_message(_spec_error(spec, error))
                 specs[table] = self._good.get(table) or _plain(spec)
-                pages[table] = project(snapshot, specs[table])
+                pages[table] = cut_out(snapshot, specs[table])
             self._good[table] = specs[table]
-        self._changed = False
-        yield picture_message(
-            snapshot,
-            pages,
-            turn=self._turn,
-            held=self._holds,
-            cost=time.thread_time() - begin,
-        )
+        whole, self._changed = self._changed, False
+        shot = Shot(snapshot, pages, self._turn, self._holds, time.thread_time() - begin)
+        yield self._writer.write(shot, whole=whole)
 
     def _current(self, *, fresh: bool) -> Snapshot:
         if self._held is not None:

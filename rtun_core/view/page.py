@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -43,13 +44,14 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     """The window. `total` rows are there, `shown` pass the filter, `rows[0]` is number `first` of those.
 
     `follow` is the place of the followed row among the shown, None if it is not there; `now` is the
-    time of the picture in Unix seconds. Rows are `RuleView`, `AgentView`, `TunnelView` or `FlowView`.
+    time of the picture in Unix seconds. Rows are `RuleView`, `AgentView`, `TunnelView` or `FlowView`, in a
+    tuple unless something else is said.
     """
 
     table: TableId
     total: int
     shown: int
     first: int
-    rows: tuple[Any, ...]
+    rows: Sequence[Any]
     follow: int | None = None
     now: float

@@ -11,6 +11,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -42,6 +43,12 @@ def project(snapshot: Snapshot, spec: ViewSpec) -> Page:
     Where rows are fewer than the window's offset wants, the window is the last full one. The snapshot's
     flows may be a `FlowRows` or any sequence of rows.
     """
+    page = cut_out(snapshot, spec)
+    return msgspec.structs.replace(page, rows=tuple(page.rows))
+
+
+def cut_out(snapshot: Snapshot, spec: ViewSpec) -> Page:
+    """The same page, for one who does not need its rows one by one: those of flows stay in a `FlowRows`."""
     _check(spec)
     found = _flows(snapshot, spec) if spec.table == "flows" else _rows(snapshot, spec)
     return Page(
@@ -49,7 +56,7 @@ def project(snapshot: Snapshot, spec: ViewSpec) -> Page:
         total=found.total,
         shown=found.shown,
         first=found.first,
-        rows=tuple(found.rows),
+        rows=found.rows,
         follow=found.follow,
         now=snapshot.ts,
     )

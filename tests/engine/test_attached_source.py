@@ -8,9 +8,11 @@ import pytest
 from rtun_core.commands import PauseRule, ProbeAgent
 from rtun_core.engine.attached_source import RECALL, AttachedSource
 from rtun_core.engine.control import ControlServer, listen
-from rtun_core.engine.control_place import UnixPlace
+from rtun_core.engine.control_place import TcpPlace, UnixPlace
 from rtun_core.engine.control_routes import ControlRoutes
+from rtun_core.engine.control_tcp import ControlTcpServer
 from rtun_core.engine.engine import Engine
+from rtun_core.engine.picture_delta import PictureWriter
 from rtun_core.engine.simulated import SimulatedService, SimulatedWorld
 from rtun_core.engine.source import Source
 from rtun_core.errors import CommandRefused, RtunError, UsageError
@@ -18,9 +20,11 @@ from rtun_core.events import BusLagged, CommandDone, CommandWasRefused, Notice
 from rtun_core.view.columns import TABLES
 from rtun_core.view.filter_text import FilterError
 from rtun_core.view.page import Sort, ViewSpec
+from rtun_core.wire.address import Address
 from tests.engine.gate import Gate
 
 SPECS = tuple(ViewSpec(table=table, limit=20) for table in TABLES)
+TOKEN = b"0123456789abcdef"
 FLOWS = ViewSpec(table="flows", limit=20)
 
 
@@ -349,7 +353,7 @@ async def test_several_consoles(rig, picture_of):
 async def test_garbage_from_an_engine_drops_the_link(rig, source, picture_of, until, monkeypatch):
     await picture_of(source)
     with monkeypatch.context() as broken:
-        broken.setattr("rtun_core.engine.viewer.picture_message", lambda *_args, **_fields: '{"picture": 5}')
+        broken.setattr(PictureWriter, "write", lambda *_args, **_fields: '{"picture": 5}')
         await until(lambda: source.status.word == "LOST")
         assert "a message cannot be read" in source.status.detail
     old = source.look(SPECS)
@@ -372,3 +376,75 @@ async def test_an_error_of_ours_is_seen(source, picture_of, until, monkeypatch):
     source.look(SPECS)
     await until(lambda: "by zero" in source.status.detail)
     assert source.status.word == "LOST"
+
+
+@pytest.fixture
+async def far(rig):
+    """A source that looks over TCP."""
+    server = ControlTcpServer(Address("127.0.0.1", 0), TOKEN, ControlRoutes(rig.engine))
+    await server.start()
+    source = AttachedSource(TcpPlace(server.address, TOKEN), interval=0.1)
+    rig.sources.append(source)
+    await source.start()
+    yield source
+    await source.close()
+    await server.stop()
+
+
+async def test_pictures_come_packed_on_this_machine_and_as_changes_over_tcp(
+    rig, source, far, picture_of, monkeypatch
+):
+    forms = {}
+    write = PictureWriter.write
+
+    def spy(self, shot, *, whole):
+        text = write(self, shot, whole=whole)
+        forms.setdefault(self._form, []).append(text.startswith('{"change"'))
+        return text
+
+    monkeypatch.setattr(PictureWriter, "write", spy)
+    for each in (source, far):
+        first = await picture_of(each)
+        later = await picture_of(
+            each, good=lambda picture, first=first: picture.snapshot.ts > first.snapshot.ts
+        )
+        assert [len(later.pages[spec.table].rows) for spec in SPECS] == [
+            len(first.pages[spec.table].rows) for spec in SPECS
+        ]
+    assert set(forms) == {"packed", "changes"}
+    assert not any(forms["packed"])
+    assert forms["changes"][:2] == [False, True]
+
+
+async def test_a_change_that_was_missed_is_made_up_for(far, picture_of, monkeypatch, until):
+    old = await picture_of(far)
+    write = PictureWriter.write
+    skipped = []
+
+    def skip_one(self, shot, *, whole):
+        if not skipped:
+            skipped.append(write(self, shot, whole=whole))
+        return write(self, shot, whole=whole)
+
+    monkeypatch.setattr(PictureWriter, "write", skip_one)
+    await until(lambda: far._missed)
+    assert far.status.word == "LIVE"
+    await until(lambda: not far._missed)
+    newer = await picture_of(far, good=lambda picture: picture.snapshot.ts > old.snapshot.ts)
+    assert newer.pages["flows"].shown == 300
+    assert far.status.word == "LIVE"
+
+
+async def test_a_wrong_token_says_so(rig, far):
+    source = AttachedSource(TcpPlace(far._place.address, TOKEN[::-1]))
+    with pytest.raises(RtunError, match="refuses the token"):
+        await source.start()
+    await source.close()
+
+
+async def test_an_engine_that_knows_no_forms(rig, source, picture_of, monkeypatch):
+    monkeypatch.setattr("rtun_core.engine.viewer.PictureWriter", lambda _form: PictureWriter("rows"))
+    other = rig.source()
+    await other.start()
+    picture = await picture_of(other)
+    assert len(picture.pages["flows"].rows) == 20

@@ -253,7 +253,7 @@ async def test_an_error_of_ours_ends_one_session_only(looker, engine, bus, until
         raise ZeroDivisionError("by zero")
 
     with monkeypatch.context() as broken:
-        broken.setattr("rtun_core.engine.viewer.project", fail)
+        broken.setattr("rtun_core.engine.viewer.cut_out", fail)
         await one.say(LOOK)
         code, reason = await one.closing()
         await until(lambda: len(attached(bus)) == 2)

@@ -200,3 +200,28 @@ def test_pages_have_a_bound(stage):
         stage.viewer.take(ViewRequest(ask=asks))
     with pytest.raises(RemoteProtocolError, match="more than 16 pages"):
         stage.viewer.take(ViewRequest(ask=asks[:1]))
+
+
+def test_changes_for_one_who_wants_them(stage):
+    assert kinds(stage.say(look=(FLOWS,), turn=1, form="changes")) == ["picture"]
+    [(kind, first)] = stage.wait()
+    assert (kind, first["number"], first["turn"]) == ("change", 2, 1)
+    assert kinds(stage.say(look=(FLOWS, AGENTS), turn=2)) == ["picture"]
+    assert kinds(stage.wait()) == ["change"]
+    assert kinds(stage.say(key=True)) == ["picture"]
+    [(kind, last)] = stage.wait()
+    assert (kind, last["number"]) == ("change", 6)
+
+
+def test_a_hold_begins_and_ends_with_a_whole_picture(stage):
+    stage.say(look=(FLOWS,), turn=1, form="changes")
+    assert kinds(stage.wait()) == ["change"]
+    assert kinds(stage.say(hold=True)) == ["picture"]
+    assert kinds(stage.say(hold=False)) == ["picture"]
+
+
+def test_packed_pictures_are_whole(stage):
+    for [(kind, picture)] in (stage.say(look=(FLOWS,), form="packed"), stage.wait()):
+        assert kind == "picture"
+        assert picture["pages"]["flows"]["packed"]["count"] == 5
+        assert "rows" not in picture["pages"]["flows"]

@@ -1,4 +1,5 @@
 import asyncio
+import json
 
 import pytest
 
@@ -8,7 +9,7 @@ from rtun_core.engine.engine import Engine
 from rtun_core.engine.simulated import SimulatedService
 from rtun_core.engine.simulated.service import MOST_STEPS
 from rtun_core.errors import CommandRefused
-from rtun_core.event import event_fields
+from rtun_core.event import event_json
 from rtun_core.events import AgentSwitchDone, ServiceListening
 
 
@@ -47,7 +48,10 @@ async def test_it_plays_until_its_time_is_over(play, world):
     assert 30.0 <= world.now - begun <= 30.0 + MOST_STEPS * 0.25
     events = [stamped.event for stamped in told.drain()]
     assert [type(event) for event in events[:6]] == [ServiceListening] * 6
-    assert {event_fields(stamped)["type"] for stamped in bus.after(0)} > {"tunnel.up", "flow.opened"}
+    assert {json.loads(event_json(stamped))["type"] for stamped in bus.after(0)} > {
+        "tunnel.up",
+        "flow.opened",
+    }
     assert service.counters() == world.counters()
     assert service.snapshot().service == service.name == "relay"
     assert len(service.snapshot(flows=False).flows) == 0
