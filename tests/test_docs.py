@@ -114,8 +114,8 @@ def nothing_starts(monkeypatch, tmp_path):
     cert, key = self_signed(["localhost"])
     (tmp_path / "cert.pem").write_bytes(cert)
     (tmp_path / "key.pem").write_bytes(key)
-    for name in ("secret", "token"):
-        (tmp_path / name).write_text("secret\n")
+    for name in ("secret", "token", "control-token"):
+        (tmp_path / name).write_text("sixteen-letters-\n")
 
 
 def test_there_are_command_lines():
