@@ -34,7 +34,22 @@ Indices = NDArray[np.int32]
 Bytes = NDArray[np.uint8]
 Name = TypeVar("Name")
 
-_SOCKADDR_SIZE: Final = 28  # bytes of a raw socket address: the Linux sockaddr_in6
+_SOCKADDR: Final = np.dtype(  # a raw socket address: the Linux sockaddr_in6, or sockaddr_in in its place
+    {
+        "names": ["family", "port", "v4", "v6"],
+        "formats": ["u2", "u2", "u4", ("u8", 2)],
+        "offsets": [0, 2, 4, 8],
+        "itemsize": 28,
+    }
+)
+_SOURCE: Final = np.dtype(  # a packed one; `mapped` and `v4` lie in the end of `v6`
+    {
+        "names": ["v6", "mapped", "v4", "port"],
+        "formats": [("u8", 2), "u2", "u4", "u2"],
+        "offsets": [0, 10, 12, 16],
+        "itemsize": ADDRESS_SIZE,
+    }
+)
 _AF_INET: Final = 2
 _NO_SOURCE: Final = "-"
 _MAPPED: Final = bytes(10) + b"\xff\xff"  # what stands before an IPv4 address
@@ -270,19 +285,18 @@ def sources_of_sockaddrs(names: Bytes) -> Bytes:
 
     A row is a `sockaddr_in` followed by zeros, or a `sockaddr_in6`; a row of zeros has no source.
     """
-    # Pairs of bytes are moved, not numbers: their order stays that of the network.
-    raw = np.ascontiguousarray(names).view(np.uint16).reshape(-1, _SOCKADDR_SIZE // 2)
-    is_v4 = raw[:, 0] == _AF_INET
-    packed = np.empty((len(raw), ADDRESS_SIZE // 2), np.uint16)
-    packed[:, 8] = raw[:, 1]
+    # Bytes are moved, not numbers: their order stays that of the network.
+    raw = np.ascontiguousarray(names).view(_SOCKADDR).reshape(-1)
+    packed = np.zeros(len(raw), _SOURCE)
+    packed["port"] = raw["port"]
+    is_v4 = raw["family"] == _AF_INET
     if is_v4.all():
-        packed[:, :5], packed[:, 5] = 0, 0xFFFF
-        packed[:, 6:8] = raw[:, 2:4]
+        packed["mapped"], packed["v4"] = 0xFFFF, raw["v4"]
     else:
-        packed[:, :5] = np.where(is_v4[:, None], np.uint16(0), raw[:, 4:9])
-        packed[:, 5] = np.where(is_v4, np.uint16(0xFFFF), raw[:, 9])
-        packed[:, 6:8] = np.where(is_v4[:, None], raw[:, 2:4], raw[:, 10:12])
-    return packed.view(np.uint8)
+        packed["v6"] = np.where(is_v4[:, None], np.uint64(0), raw["v6"])
+        packed["mapped"] = np.where(is_v4, np.uint16(0xFFFF), packed["mapped"])
+        packed["v4"] = np.where(is_v4, raw["v4"], packed["v4"])
+    return packed.view(np.uint8).reshape(-1, ADDRESS_SIZE)
 
 
 def _source_text(raw: bytes) -> str:

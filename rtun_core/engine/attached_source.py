@@ -78,7 +78,9 @@ class AttachedSource:
 
     @property
     def title(self) -> str:
-        """The process that is looked at."""
+        """The process that is looked at, or its address."""
+        if self._place.is_far:
+            return f"attached {self._place}"
         return f"attached {self._hello.pid}" if self._hello else "attached"
 
     @property

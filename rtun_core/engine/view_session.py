@@ -27,6 +27,7 @@ from rtun_core.net.tasks import TaskOwner
 
 MAX_VIEWERS = 16
 FIRST_LIMIT = 10.0  # seconds in which a viewer must say what it wants
+PONG_LIMIT = 60.0  # seconds without a sign that a picture came, until a viewer is given up
 CLOSE_LIMIT = 0.5  # seconds that a viewer may take to part
 _MAX_CLOSE_TEXT = 120  # bytes; a close frame holds 123
 
@@ -216,4 +217,12 @@ class ViewSession:
         self._pings += 1
         await self._link.ping(b"%d" % self._pings)
         if not self.over:  # at the end nobody is waited for
-            await self._pong.wait()
+            await self._wait_for_pong()
+
+    async def _wait_for_pong(self) -> None:
+        """However slow a viewer is, a link on which nothing comes back is one of those that it has left."""
+        try:
+            async with asyncio.timeout(PONG_LIMIT):
+                await self._pong.wait()
+        except TimeoutError:
+            raise ConnectionError("no pong came") from None

@@ -416,6 +416,10 @@ async def test_pictures_come_packed_on_this_machine_and_as_changes_over_tcp(
     assert forms["changes"][:2] == [False, True]
 
 
+async def test_what_is_far_is_named_by_its_address(far):
+    assert far.title == f"attached {far._place.address}"
+
+
 async def test_a_change_that_was_missed_is_made_up_for(far, picture_of, monkeypatch, until):
     old = await picture_of(far)
     write = PictureWriter.write

@@ -159,6 +159,16 @@ async def test_a_slow_viewer_gets_one_picture_and_then_the_newest(looker, bus, e
     assert (await one.hear("picture", answer=False))["snapshot"]["ts"] >= before
 
 
+async def test_a_viewer_that_never_answers_is_given_up(looker, bus, until, monkeypatch):
+    monkeypatch.setattr("rtun_core.engine.view_session.PONG_LIMIT", 0.05)
+    one = await looker()
+    await one.say(LOOK)
+    await one.hear("picture", answer=False)
+    await until(lambda: len(attached(bus)) == 2)
+    assert "the link is gone" in attached(bus)[1]
+    assert not bus._subscribers
+
+
 async def test_a_very_slow_viewer_is_told_what_it_missed(looker, bus):
     one = await looker()
     await one.say(LOOK)
