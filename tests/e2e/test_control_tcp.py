@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import pytest
 
+from rtun_core.engine.view_link import HEARTBEAT
 from tests.e2e.consoles import RTUN, SIZE, Stage
 from tests.e2e.cutting_proxy import CuttingProxy
 from tests.e2e.processes import DEADLINE, Process, rtun
@@ -139,20 +140,37 @@ def proxy(served: Served) -> Iterator[CuttingProxy]:
     proxy.close()
 
 
-def test_a_console_survives_a_link_that_drops(served: Served, proxy: CuttingProxy, tmp_path: Path) -> None:
+@pytest.fixture
+def console(served: Served, proxy: CuttingProxy, tmp_path: Path) -> Iterator[Terminal]:
+    """A console that looks through the proxy, and has seen something."""
     place = f"{LOOPBACK}:{proxy.port}"
     command = (sys.executable, *RTUN, "attach", place, *served.options)
     home = {"HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path)}
     with closing(Terminal(*command, env=home, size=SIZE)) as console:
         console.wait_for(lambda screen: "LIVE" in screen.line(0) and "alpha" in screen.text())
-        proxy.limit = lambda: 0
-        proxy.cut("rst")
-        console.wait_for(lambda screen: "LOST" in screen.line(0))
-        assert served.relay.command("rule pause r1")["ok"]
-        proxy.limit = lambda: None
-        console.wait_for(lambda screen: "LIVE" in screen.line(0) and "rule r1 paused" in screen.text())
-        assert served.relay.command("rule resume r1")["ok"]
-        console.wait_for("rule r1 resumed")
-        console.send("q")
-        assert console.wait_end() == 0
+        yield console
+
+
+def test_a_console_survives_a_link_that_drops(served: Served, proxy: CuttingProxy, console: Terminal) -> None:
+    proxy.limit = lambda: 0
+    proxy.cut("rst")
+    console.wait_for(lambda screen: "LOST" in screen.line(0))
+    assert served.relay.command("rule pause r1")["ok"]
+    proxy.limit = lambda: None
+    console.wait_for(lambda screen: "LIVE" in screen.line(0) and "rule r1 paused" in screen.text())
+    assert served.relay.command("rule resume r1")["ok"]
+    console.wait_for("rule r1 resumed")
+    console.send("q")
+    assert console.wait_end() == 0
     assert served.relay.status is None
+
+
+@pytest.mark.slow
+def test_a_console_notices_a_link_on_which_nothing_comes(proxy: CuttingProxy, console: Terminal) -> None:
+    proxy.limit = lambda: 0
+    proxy.cut("dark")
+    console.wait_for(lambda screen: "LOST" in screen.line(0), timeout=3 * HEARTBEAT)
+    proxy.limit = lambda: None
+    console.wait_for(lambda screen: "LIVE" in screen.line(0))
+    console.send("q")
+    assert console.wait_end() == 0
