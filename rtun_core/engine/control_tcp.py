@@ -1,8 +1,10 @@
 """`--control-tcp`: an engine at a TCP address. What it answers there is in `control_routes`.
 
 Every request shows the token as `Authorization: Bearer TOKEN`. Who does not is a stranger: one of at most
-MAX_CONNECTIONS, for at most STRANGER_LIMIT seconds and ALLOWANCE bytes, and gone after a wrong token. What
-strangers do is counted as faults that begin with "control", and neither logged nor written anywhere.
+MAX_CONNECTIONS, for at most STRANGER_LIMIT seconds and ALLOWANCE bytes, and gone after a wrong token, but not
+at once: so MAX_CONNECTIONS wrong ones in REFUSAL_PAUSE seconds are the most that the engine's loop has to
+answer. What strangers do is counted as faults that begin with "control", and neither logged nor written
+anywhere.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from rtun_core.net.tcp_door import Door
 from rtun_core.wire.address import Address
 
 STRANGER_LIMIT: Final = 5.0  # seconds until the token must have come
+REFUSAL_PAUSE = 1.0  # seconds that a wrong token waits for its answer
 ALLOWANCE: Final = MAX_REQUEST + 32 * 1024  # bytes from a stranger: a request with its headers
 
 # What strangers send goes into no log: a mistyped header may hold the token.
@@ -94,6 +97,7 @@ class ControlTcpServer:
         """Let a request with the token through; errors of ours are told to the loop."""
         if not self._knows(request):
             self._fault("token")
+            await asyncio.sleep(REFUSAL_PAUSE)
             answer = refusal(401, "the token is missing or wrong")
             answer.headers["WWW-Authenticate"] = "Bearer"
             answer.force_close()

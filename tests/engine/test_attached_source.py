@@ -439,7 +439,8 @@ async def test_a_change_that_was_missed_is_made_up_for(far, picture_of, monkeypa
     assert far.status.word == "LIVE"
 
 
-async def test_a_wrong_token_says_so(rig, far):
+async def test_a_wrong_token_says_so(rig, far, monkeypatch):
+    monkeypatch.setattr("rtun_core.engine.control_tcp.REFUSAL_PAUSE", 0.0)
     source = AttachedSource(TcpPlace(far._place.address, TOKEN[::-1]))
     with pytest.raises(RtunError, match="refuses the token"):
         await source.start()

@@ -2,6 +2,7 @@ import json
 
 import msgspec
 import pytest
+from aiohttp import web
 
 from rtun_core.commands import OpenTunnel, ProbeAgent, SwitchAgent
 from rtun_core.engine.control import ControlServer, listen
@@ -88,6 +89,52 @@ async def test_a_server_that_went_away(tmp_path):
         for call in (client.hello(), client.command(OpenTunnel()), anext(client.events())):
             with pytest.raises(RtunError, match="no answer on the control socket"):
                 await call
+
+
+@pytest.fixture
+async def answering(tmp_path):
+    """A place where `/hello` is answered as a test wants."""
+    runners = []
+
+    async def make(text, status=200):
+        async def hello(_request):
+            return web.Response(text=text, status=status)
+
+        app = web.Application()
+        app.router.add_get("/hello", hello)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await web.UnixSite(runner, str(tmp_path / "other.sock")).start()
+        runners.append(runner)
+        return UnixPlace(tmp_path / "other.sock")
+
+    yield make
+    for runner in runners:
+        await runner.cleanup()
+
+
+async def test_who_is_there_is_an_rtun_of_this_version(client):
+    await client.check()
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "sentence"),
+    [
+        ("<html>", 200, r"what answers on the control socket .* is not an rtun"),
+        ("{}", 404, r"what answers on the control socket .* is not an rtun"),
+        ("", 401, r"the control socket .* refuses the token"),
+        ("not yours", 403, r"the other rtun answered with 403: not yours"),
+        (
+            '{"v": 2, "version": "9.9", "pid": 7, "seq": 0, "services": []}',
+            200,
+            r"process 7 is rtun 9\.9, which speaks version 2 of the control protocol",
+        ),
+    ],
+)
+async def test_who_is_there_is_somebody_else(answering, text, status, sentence):
+    async with ControlClient(await answering(text, status)) as client:
+        with pytest.raises(RtunError, match=sentence):
+            await client.check()
 
 
 async def test_use_outside_of_async_with(tmp_path):

@@ -20,6 +20,11 @@ BEARER = {"Authorization": "Bearer 0123456789abcdef"}
 LIMIT = 10.0  # seconds for anything to happen
 
 
+@pytest.fixture(autouse=True)
+def _no_pause(monkeypatch):
+    monkeypatch.setattr("rtun_core.engine.control_tcp.REFUSAL_PAUSE", 0.0)
+
+
 @pytest.fixture
 async def build(engine):
     servers = []
@@ -109,6 +114,15 @@ async def test_without_it_nothing_is(http, faults, headers, path):
         assert response.headers["WWW-Authenticate"] == "Bearer"
         assert response.headers["Connection"] == "close"
     assert faults() == {"control token": 1}
+
+
+async def test_a_wrong_token_waits_and_holds_up_nobody_else(http, faults, monkeypatch):
+    monkeypatch.setattr("rtun_core.engine.control_tcp.REFUSAL_PAUSE", 60.0)
+    with pytest.raises(TimeoutError):
+        await http.get("/hello", timeout=aiohttp.ClientTimeout(total=0.2))
+    assert faults() == {"control token": 1}
+    async with http.get("/hello", headers=BEARER) as response:
+        assert response.status == 200
 
 
 async def test_each_request_shows_the_token(http, server, faults):
