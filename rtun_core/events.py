@@ -355,7 +355,21 @@ class ConsoleAttached(Event, frozen=True, kw_only=True, tag="console.attached"):
 
 
 class ConsoleDetached(Event, frozen=True, kw_only=True, tag="console.detached"):
-    """A console looks no more. `failed`: by an error of its own, of which a notice tells."""
+    """A console looks no more, and was closed in good order."""
+
+    level: ClassVar[Level] = Level.DEBUG
+    who: str = "console"
+    reason: str
+
+    def text(self) -> str:
+        return f"{self.who} detached: {self.reason}"
+
+
+class ConsoleLost(Event, frozen=True, kw_only=True, tag="console.lost"):
+    """A console looks no more, and nobody has closed it: its terminal or its link is gone, or it broke.
+
+    `failed`: by an error of its own, of which a notice tells.
+    """
 
     who: str = "console"
     reason: str
@@ -364,10 +378,10 @@ class ConsoleDetached(Event, frozen=True, kw_only=True, tag="console.detached"):
     @property
     def severity(self) -> Level:
         """A failure is an error."""
-        return Level.ERROR if self.failed else Level.DEBUG
+        return Level.ERROR if self.failed else Level.WARNING
 
     def text(self) -> str:
-        return f"{self.who} detached: {self.reason}"
+        return f"{self.who} lost: {self.reason}"
 
 
 class DemoSummary(Event, frozen=True, kw_only=True, tag="demo.summary"):

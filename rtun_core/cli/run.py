@@ -136,7 +136,7 @@ def _show(console: Console, thread: EngineThread, options: ConsoleOptions) -> Co
     """
     from rtun_core.engine.live_source import LiveSource
     from rtun_core.engine.log_lines import LibraryFailure
-    from rtun_core.events import ConsoleAttached, ConsoleDetached
+    from rtun_core.events import ConsoleAttached, ConsoleDetached, ConsoleLost
 
     before = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_INTERVAL)
@@ -149,7 +149,10 @@ def _show(console: Console, thread: EngineThread, options: ConsoleOptions) -> Co
     _let_go_of_terminal()
     if end.detail:
         thread.emit(LibraryFailure(topic="console", message=end.detail.rstrip()))
-    thread.emit(ConsoleDetached(reason=_reason(end), failed=bool(end.detail)))
+    if end.kind in (EndKind.LOST, EndKind.FAILED):
+        thread.emit(ConsoleLost(reason=_reason(end), failed=end.kind is EndKind.FAILED))
+    else:
+        thread.emit(ConsoleDetached(reason=_reason(end)))
     return end
 
 

@@ -21,7 +21,7 @@ from rtun_core.engine.view_budget import REST, ViewBudget
 from rtun_core.engine.view_messages import MAX_REQUEST, ViewRequest, hello_message, read_request
 from rtun_core.engine.viewer import Viewer
 from rtun_core.errors import RemoteProtocolError
-from rtun_core.events import ConsoleAttached, ConsoleDetached
+from rtun_core.events import ConsoleAttached, ConsoleDetached, ConsoleLost
 from rtun_core.model import Snapshot
 from rtun_core.net.tasks import TaskOwner
 
@@ -70,7 +70,10 @@ class Viewers:
             self._over = self._over or session.over
             if session.failure:
                 bus.emit(LibraryFailure(topic="attach", message=session.failure))
-            bus.emit(ConsoleDetached(who=who, reason=session.reason, failed=bool(session.failure)))
+            if session.parted:
+                bus.emit(ConsoleDetached(who=who, reason=session.reason))
+            else:
+                bus.emit(ConsoleLost(who=who, reason=session.reason, failed=bool(session.failure)))
 
     def _snapshot(self, age: float) -> Snapshot:
         now = asyncio.get_running_loop().time()
@@ -82,7 +85,8 @@ class Viewers:
 class ViewSession:
     """One viewer's link, from the first message to the last. `reason` says how it ended.
 
-    `over`: the engine's bus was closed. `failure` is the traceback of an error of ours.
+    `parted`: one of both sides closed it in good order. `over`: the engine's bus was closed. `failure` is the
+    traceback of an error of ours.
     """
 
     def __init__(
@@ -90,6 +94,7 @@ class ViewSession:
     ) -> None:
         self.reason = "the link is gone"
         self.failure = ""
+        self.parted = False
         self.over = False
         self._code = WSCloseCode.OK
         self._link = link
@@ -165,7 +170,7 @@ class ViewSession:
                 case WSMsgType.ERROR:
                     raise RemoteProtocolError(f"a frame cannot be read: {message.data}", reason="view")
                 case WSMsgType.CLOSE:
-                    self.reason = "closed by its user"
+                    self.reason, self.parted = "closed by its user", True
                     return None
                 case _:
                     return None
@@ -198,6 +203,7 @@ class ViewSession:
                 await self._deliver(messages)
             if self.over and not self._viewer.backlog:
                 self.reason, self._code = "the engine has ended", WSCloseCode.GOING_AWAY
+                self.parted = True
                 return
 
     async def _due(self) -> None:

@@ -109,7 +109,7 @@ class Service:
         while reason is None:
             for stamped in await subscription.get():
                 self.stage.events.append(stamped.event)
-                if stamped.event.__struct_config__.tag == "console.detached":
+                if stamped.event.__struct_config__.tag in ("console.detached", "console.lost"):
                     reason = self.stage.after()
         return reason
 
@@ -216,20 +216,21 @@ def test_the_console_sees_the_engine(stage):
 
 
 @pytest.mark.parametrize(
-    ("kind", "words"),
+    ("kind", "words", "event"),
     [
-        (EndKind.DETACHED, "the console is closed, rtun goes on as process"),
-        (EndKind.FAILED, "goes on without it: boom"),
+        (EndKind.DETACHED, "the console is closed, rtun goes on as process", "console.detached"),
+        (EndKind.FAILED, "goes on without it: boom", "console.lost"),
     ],
 )
-def test_a_closed_or_failed_console_leaves_the_engine_running(stage, capfd, kind, words):
+def test_a_closed_or_failed_console_leaves_the_engine_running(stage, capfd, kind, words, event):
     stage.end = ConsoleEnd(kind, detail="Traceback\n  ...\nboom\n")
     stage.after = lambda: "done by itself"
     assert stage.run() == 0
     assert words in capfd.readouterr().err
     assert len(stage.told("console.attached")) == 1
-    (detached,) = stage.told("console.detached")
-    assert detached.failed
+    (gone,) = stage.told("console.detached") + stage.told("console.lost")
+    assert gone.__struct_config__.tag == event
+    assert getattr(gone, "failed", False) == (kind is EndKind.FAILED)
     assert any(notice.message.endswith("boom") for notice in stage.told("notice"))
 
 
@@ -257,6 +258,8 @@ def test_a_terminal_that_is_gone(stage, outputs, on_hangup, goes_on, tmp_path):
         if record["type"] == "engine.stopping"
     )
     assert stopping["reason"] == ("done by itself" if goes_on else "the terminal is gone")
+    assert [lost.text() for lost in stage.told("console.lost")] == ["console lost: the terminal is gone"]
+    assert stage.told("console.detached") == []
     assert not (tmp_path / "c.sock").exists()
 
 

@@ -103,7 +103,7 @@ def test_a_console_that_fails_is_told_and_the_relay_goes_on(stage: Stage) -> Non
     console.assert_left_clean()
     assert len(console.text().strip().split("\n")) == 1, console.text()
     assert all(client.round_trip() for _ in range(5))
-    logged = wait_logged(log, "console detached: the console failed", "RuntimeError: the table")
+    logged = wait_logged(log, "console lost: the console failed", "RuntimeError: the table")
     assert "in fail" in logged
     console.send("\x03")
     assert console.wait_end() == 0

@@ -97,7 +97,7 @@ def test_without_its_terminal_the_relay_goes_on(stage: Stage, ignore_hangup: boo
     console = stage.relay("--log-file", str(log), "--log-level", "debug", ignore_hangup=ignore_hangup)
     client = stage.client(console)
     console.hang_up()
-    wait_logged(log, "console detached: the terminal is gone")
+    wait_logged(log, "console lost: the terminal is gone")
     share = cpu_share(console, 5 if ignore_hangup else 1)
     assert share < CPU_LIMIT * (1 if ignore_hangup else 2), share
     assert all(client.round_trip() for _ in range(20))

@@ -14,7 +14,8 @@ from rtun_core.engine.engine import Engine
 from rtun_core.engine.simulated import SimulatedWorld
 from rtun_core.engine.view_messages import MAX_EVENTS, MAX_REQUEST
 from rtun_core.engine.view_session import MAX_VIEWERS
-from rtun_core.events import Notice
+from rtun_core.event import Level
+from rtun_core.events import ConsoleLost, Notice
 from rtun_core.model import SCHEMA_VERSION
 
 LOOK = '{"since": 0, "interval": 0.1, "look": [{"table": "flows"}, {"table": "agents"}]}'
@@ -140,7 +141,7 @@ async def test_a_viewer_that_dies_is_told(looker, bus, until):
     await one.hear("picture")
     one.link._response.connection.transport.abort()
     await until(lambda: len(attached(bus)) == 2)
-    assert "the link is gone" in attached(bus)[1]
+    assert attached(bus)[1] == f"attached {os.getpid()} lost: the link is gone"
     await until(lambda: not bus._subscribers)
 
 
@@ -270,6 +271,9 @@ async def test_an_error_of_ours_ends_one_session_only(looker, engine, bus, until
     assert code == aiohttp.WSCloseCode.INTERNAL_ERROR
     assert "by zero" in reason
     assert any("Traceback" in each.event.text() for each in bus.after(0) if isinstance(each.event, Notice))
+    (lost,) = (each.event for each in bus.after(0) if isinstance(each.event, ConsoleLost))
+    assert lost.failed
+    assert lost.severity is Level.ERROR
     assert not engine.stopping
     assert (await looker()).hello
 
