@@ -21,7 +21,7 @@ from rtun_core.commands import Command, CommandResult, Quit, told
 from rtun_core.engine.merge import grown, merge, total
 from rtun_core.engine.rate_meter import RateMeter
 from rtun_core.engine.select_flows import with_flows
-from rtun_core.engine.service import CommandHandler, Service
+from rtun_core.engine.service import CommandHandler, HasPast, Service
 from rtun_core.errors import CommandRefused, RtunError
 from rtun_core.events import (
     CommandDone,
@@ -187,6 +187,8 @@ class Engine:
     async def _start_service(self, service: Service) -> None:
         if self.stopping:
             return
+        if isinstance(service, HasPast):
+            self._recall(service)
         try:
             async with asyncio.timeout(None) as self._starting:
                 await service.start()
@@ -243,6 +245,14 @@ class Engine:
         self._meter.sample(_counters(snapshot), now)
         self._history.observe(self._with_rates(snapshot))
         self.history = self._history.picture()
+
+    def _recall(self, service: HasPast) -> None:
+        """Begin the history with what the service knows; what was dropped then is not reported as new."""
+        for snapshot in service.past():
+            self._history.observe(snapshot)
+        self.history = self._history.picture()
+        drops, faults = service.counters()
+        self._reported = (total((self._reported[0], drops)), total((self._reported[1], faults)))
 
     def _with_rates(self, snapshot: Snapshot) -> Snapshot:
         rates, replace = self._meter.rates, msgspec.structs.replace

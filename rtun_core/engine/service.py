@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Iterable
+from typing import Protocol, runtime_checkable
 
 from rtun_core.commands import Command, CommandResult
-from rtun_core.model import ServiceSnapshot
+from rtun_core.model import ServiceSnapshot, Snapshot
 
 
 class CommandHandler(Protocol):
@@ -40,3 +41,11 @@ class Service(CommandHandler, Protocol):
 
     def counters(self) -> tuple[dict[str, int], dict[str, int]]:
         """Total drops and faults by reason: the cheap part of a snapshot, asked once a second."""
+
+
+@runtime_checkable
+class HasPast(Service, Protocol):
+    """A service that knows what came before its start: one that is made up."""
+
+    def past(self) -> Iterable[Snapshot]:
+        """Pictures without flows, one a second, that lead to the moment of its start. Asked once, before it."""

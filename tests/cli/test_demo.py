@@ -168,6 +168,14 @@ def test_it_goes_on_until_stopped(run, simulated, words):
     assert len(service.snapshot().flows) == 1284
 
 
+@pytest.mark.parametrize(("flows", "seconds"), [("70", 300), ("200000", 30)])
+def test_its_plots_begin_filled_and_that_takes_no_longer_for_many_flows(run, simulated, flows, seconds):
+    assert run("demo", "--simulate", "--flows", flows) == (0, "", "")
+    (service,) = simulated
+    first = next(iter(service.past()))
+    assert round(service.world._start - first.ts) == seconds - 1
+
+
 @pytest.mark.parametrize("value", ["-1", "200001", "many"])
 def test_how_many_flows_there_can_be(refuse, value):
     sentence = refuse("demo", "--simulate", "--flows", value)

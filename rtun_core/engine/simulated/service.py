@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from rtun_core.bus import EventBus
 from rtun_core.commands import Command, CommandResult
 from rtun_core.engine.simulated.world import STEP, SimulatedWorld
-from rtun_core.model import ServiceSnapshot
+from rtun_core.model import ServiceSnapshot, Snapshot
 from rtun_core.net.tasks import TaskOwner
 
 MOST_STEPS = 8  # made up for at once; a world that is further behind catches up bit by bit
@@ -18,7 +18,8 @@ MOST_STEPS = 8  # made up for at once; a world that is further behind catches up
 class SimulatedService:
     """Plays a world on the engine's loop; implements the engine's Service protocol.
 
-    `seconds` None plays until stopped.
+    `seconds` None plays until stopped. `past` is how many seconds before its start are made up as well, for
+    the plots; what happened then is not told.
     """
 
     name = "relay"
@@ -29,14 +30,21 @@ class SimulatedService:
         bus: EventBus,
         *,
         seconds: float | None = None,
+        past: float = 0.0,
         mono: Callable[[], float] = time.monotonic,
     ) -> None:
         self.world = world
         self._bus = bus
         self.seconds = seconds
+        self._past = past
         self._mono = mono
         self._ended: asyncio.Future[str] | None = None
         self._tasks = TaskOwner("simulated relay", self._task_failed)
+
+    def past(self) -> Iterator[Snapshot]:
+        """The time that leads to the opening scene."""
+        yield from self.world.run_up(self._past)
+        self.world.take_events()
 
     async def start(self) -> None:
         """Begin to play."""

@@ -99,3 +99,37 @@ async def test_an_engine_runs_it(world):
     finally:
         await engine.stop()
     assert any(isinstance(stamped.event, AgentSwitchDone) for stamped in told.drain())
+
+
+async def test_its_past_fills_the_history_and_is_not_told(world):
+    bus = EventBus()
+    engine = Engine([SimulatedService(world, bus, past=120.0)], bus)
+    opening = world.now
+    await engine.start()
+    try:
+        assert world.now == opening
+        history = engine.history
+        assert len(history.down) == 120
+        assert history.down.min() > 0
+        assert abs(history.end - opening) <= 1
+        assert sum(engine.snapshot(fresh=True).drops.values()) > 0
+        engine.report_counters()
+        types = {event_fields(stamped)["type"] for stamped in bus.after(0)}
+        assert types <= {"engine.started", "service.listening", "console.attached"}
+    finally:
+        await engine.stop()
+
+
+async def test_without_a_past_the_history_begins_empty(world):
+    bus = EventBus()
+    engine = Engine([SimulatedService(world, bus)], bus)
+    await engine.start()
+    assert len(engine.history.down) == 0
+    await engine.stop()
+
+
+def test_the_past_is_the_same_for_the_same_seed(make_world):
+    services = [SimulatedService(make_world(), EventBus(), past=20.0) for _ in range(2)]
+    first, second = [[picture.rates.down_bytes for picture in service.past()] for service in services]
+    assert first == second
+    assert len(first) == 20
