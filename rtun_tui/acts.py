@@ -117,7 +117,7 @@ class Acts:
         if why := self._misplaced(ACTIONS[action]):
             self._app.say(why)
         elif action in OPERATIONS:
-            await self._app.operate(OPERATIONS[action])
+            self._app.execution.operate(OPERATIONS[action])
         elif action in LINES:
             await self._app.run_line(LINES[action])
         elif action in MOTIONS:

@@ -17,49 +17,31 @@ from textual.events import Key
 from textual.reactive import reactive
 
 from rtun_core.cli.console import ConsoleEnd, EndKind
-from rtun_core.commands import Command, told
 from rtun_core.engine.source import Picture, Source
 from rtun_core.errors import RtunError, UsageError
 from rtun_core.view.filter_text import FilterError
 from rtun_core.view.units import Look, masked_text
 from rtun_tui.acts import Acts
-from rtun_tui.chosen import context_of, selectors_of
+from rtun_tui.chosen import selectors_of
+from rtun_tui.command_line import is_for_engine, read_engine_command, read_line, takes_time
 from rtun_tui.completion import completions
 from rtun_tui.desk import Desk
 from rtun_tui.effects import ConsoleEffects
+from rtun_tui.execution import Execution
 from rtun_tui.governor import Governor
 from rtun_tui.host import Manner
 from rtun_tui.keymap import Keymap
 from rtun_tui.keymap_file import KeymapFile
-from rtun_tui.operations import (
-    OPERATIONS,
-    Choice,
-    Context,
-    Operation,
-    Proposal,
-    Refusal,
-    typed_command,
-)
 from rtun_tui.palette import MONO, Palette
-from rtun_tui.screens.choose import Choose
-from rtun_tui.screens.confirm import Confirm
 from rtun_tui.screens.faults import Faults
 from rtun_tui.screens.overview import Overview
 from rtun_tui.settings import Settings
 from rtun_tui.theme_library import ThemeLibrary
-from rtun_tui.view_commands import (
-    is_for_engine,
-    read_engine_command,
-    read_line,
-    run_view_command,
-    set_filter,
-    takes_time,
-)
+from rtun_tui.view_commands import run_view_command, set_filter
 from rtun_tui.widgets.event_list import EventList
 from rtun_tui.widgets.header import Header
 from rtun_tui.widgets.prompt import FILTER, MESSAGE_TIME, Prompt
 
-COMMAND_TIME = 120.0  # seconds that a command is shown as being carried out, if nothing else is to be said
 FILE_POLL = 1.0  # seconds between looks at the user's themes and keys
 
 
@@ -103,13 +85,14 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
         self.wall = wall
         self.desk = new_desk(settings)
         self.governor = Governor(1 / settings.interval_hz)
+        self.execution = Execution(self)
         self.effects = ConsoleEffects(self)
         self.acts = Acts(self, self.effects)
         self.overview = Overview(
             self.desk,
             keymap,
             self._complete,
-            works=self.works,
+            works=self.execution.works,
             ascii=manner.ascii or settings.ascii,
             wall=wall,
         )
@@ -282,7 +265,7 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
             words = read_line(line)
             if is_for_engine(words):
                 names = selectors_of(self.desk.tables["flows"], self.source)
-                await self._carry_out(read_engine_command(words, names))
+                await self.execution.typed(read_engine_command(words, names))
             else:
                 self.say(run_view_command(line, self.desk, self.effects))
                 self.overview.sync()
@@ -290,91 +273,6 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
         except RtunError as error:
             self.say(str(error), "error")
         self.overview.sync()
-
-    async def _carry_out(self, command: Command) -> None:
-        """A command that was typed: asked about first if it may be about more than meets the eye."""
-        picture = self.overview.picture
-        proposal = None if picture is None else typed_command(command, picture.snapshot)
-        if proposal is not None and not self.refusal():
-            self.propose(proposal)
-        else:
-            await self.execute(command)
-
-    async def operate(self, operation: Operation) -> None:
-        """What a key that acts would do: refuse, choose, ask, do."""
-        picture = self.overview.picture
-        if picture is None:
-            self.say("nothing is known yet", "error")
-            return
-        if why := self.refusal():
-            self.say(why, "error")
-            return
-        answer = operation(self.context(picture))
-        if isinstance(answer, Refusal):
-            self.say(answer.why, "error")
-        elif isinstance(answer, Choice):
-            self.push_screen(
-                Choose(answer.question, answer.options), lambda value: self._chosen(answer, value)
-            )
-        else:
-            self.propose(answer)
-
-    def _chosen(self, choice: Choice, value: str | None) -> None:
-        if value is not None:
-            self.propose(choice.propose(value))
-
-    def propose(self, proposal: Proposal) -> None:
-        """Ask, if there is something to ask, and do it."""
-        if not proposal.ask:
-            self.start(proposal.command)
-            return
-
-        def answered(yes: bool | None) -> None:
-            if yes:
-                self.start(proposal.command)
-
-        self.push_screen(Confirm(proposal, self.palette, private=self.desk.look.private), answered)
-
-    def start(self, command: Command) -> None:
-        """Carry out a command; its progress is in the tables, its result in a line."""
-        self.run_worker(self.execute(command), group="command")
-
-    async def execute(self, command: Command) -> None:
-        """Carry out a command and say what came of it."""
-        if why := self.refusal():
-            self.say(why, "error")
-            return
-        self.say(f"{told(command)} ...", seconds=COMMAND_TIME)
-        try:
-            result = await self.source.execute(command)
-        except RtunError as error:
-            self.say(str(error), "error")
-        else:
-            self.say(result.text)
-            if command.words[0] == "flow":
-                self.desk.table.clear_marks()
-        self.look()
-
-    def refusal(self) -> str:
-        """Why nothing can be changed here; empty when it can."""
-        return self.source.refusal or ("the console is read-only" if self.manner.read_only else "")
-
-    def works(self) -> Callable[[str], bool]:
-        """What tells of an action whether it could be done now: keys that act, not all others, may not."""
-        picture = self.overview.picture
-        context = None if picture is None or self.refusal() else self.context(picture)
-
-        def works(action: str) -> bool:
-            operation = OPERATIONS.get(action)
-            if operation is None or context is None:
-                return operation is None
-            return not isinstance(operation(context), Refusal)
-
-        return works
-
-    def context(self, picture: Picture) -> Context:
-        """What the user has chosen, of what is shown."""
-        return context_of(self.desk.table, self.source, picture.snapshot)
 
     def _complete(self, text: str) -> Sequence[str]:
         picture = self.overview.picture

@@ -201,7 +201,7 @@ class ConsoleEffects:
         """Begin to record into a new file, or end the recording; the engine's answer is told later."""
         picture = self._app.overview.picture
         recording = picture is not None and picture.snapshot.recording
-        self._app.start(StopRecording() if recording else StartRecording())
+        self._app.execution.start(StopRecording() if recording else StartRecording())
         return ""
 
     # -- help and end --------------------------------------------------------------------------

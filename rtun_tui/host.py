@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from textual.screen import Screen
 
 from rtun_core.cli.console import EndKind
-from rtun_core.commands import Command
 from rtun_core.engine.source import Source
 from rtun_tui.desk import Desk
 from rtun_tui.governor import Governor
 from rtun_tui.keymap import Keymap
-from rtun_tui.operations import Operation
 from rtun_tui.palette import Palette
 from rtun_tui.screens.overview import Overview
 from rtun_tui.settings import Settings
 from rtun_tui.theme_library import ThemeLibrary
+from rtun_tui.widgets.prompt import MESSAGE_TIME
+
+if TYPE_CHECKING:
+    from rtun_tui.execution import Execution
 
 _Result = TypeVar("_Result")
 
@@ -35,7 +37,7 @@ class Manner:
 
 
 class Host(Protocol):
-    """The console, as `acts` and `effects` see it."""
+    """The console, as what acts for it sees it."""
 
     source: Source
     settings: Settings
@@ -45,6 +47,7 @@ class Host(Protocol):
     desk: Desk
     governor: Governor
     overview: Overview
+    execution: Execution
     theme_name: str
     wall: Callable[[], float]
 
@@ -59,7 +62,7 @@ class Host(Protocol):
     def look(self) -> None:
         """Take what is new and draw it."""
 
-    def say(self, text: str, role: str = "hint") -> None:
+    def say(self, text: str, role: str = "hint", *, seconds: float = MESSAGE_TIME) -> None:
         """One line to the user."""
 
     def close(self, kind: EndKind, signum: int = 0) -> None:
@@ -67,12 +70,6 @@ class Host(Protocol):
 
     async def run_line(self, line: str) -> None:
         """Carry out a line of commands."""
-
-    async def operate(self, operation: Operation) -> None:
-        """Do what a key that acts would do, or say why not."""
-
-    def start(self, command: Command) -> None:
-        """Carry out a command of the engine."""
 
     def use_theme(self, name: str) -> str:
         """Take the colours of a theme. What is the matter with it, or empty."""

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 from textual.app import App
 
 from rtun_core.cli.console import EndKind
-from rtun_core.commands import COMMANDS, CommandResult, PinAgent, Quit
+from rtun_core.commands import COMMANDS, Quit
 from rtun_core.engine.source import SourceStatus
-from rtun_core.errors import RtunError
 from rtun_core.view.columns import COLUMNS, TABLES
 from rtun_core.view.pattern import SlowPattern
-from rtun_tui.app import COMMAND_TIME
 from rtun_tui.completion import completions
 from rtun_tui.palette import ROLES
 from rtun_tui.screens.command_palette import palette_entries
@@ -21,7 +17,6 @@ from rtun_tui.screens.help import TOPICS, help_text
 from rtun_tui.settings import Settings
 from rtun_tui.still import StillSource
 from rtun_tui.view_commands import VIEW_COMMANDS
-from rtun_tui.widgets.prompt import MESSAGE_TIME
 from tests.tui.conftest import make_app, running, world
 
 SPELLINGS = [" ".join(each.words) for each in VIEW_COMMANDS] + [
@@ -221,34 +216,6 @@ async def test_a_message_while_typing_stands_in_place_of_the_keys(console):
         assert c.said == "/"
         await c.press("escape")
         assert c.keys.startswith("? help")
-
-
-async def test_a_command_stands_there_until_it_is_answered(console, monkeypatch):
-    async with console() as c:
-        answered = asyncio.Event()
-
-        async def slow(command):
-            await answered.wait()
-            return CommandResult(text="pinned")
-
-        monkeypatch.setattr(c.source, "execute", slow)
-        c.app.start(PinAgent())
-        await c.until(lambda: c.said == "agent pin ...")
-        assert c.app.overview.prompt._message._interval == COMMAND_TIME
-        answered.set()
-        await c.until(lambda: c.said == "pinned")
-        assert c.app.overview.prompt._message._interval == MESSAGE_TIME
-
-
-async def test_an_error_of_the_source_is_told(console, monkeypatch):
-    async with console() as c:
-
-        async def lost(command):
-            raise RtunError("the engine does not answer")
-
-        monkeypatch.setattr(c.source, "execute", lost)
-        await c.line("agent pin")
-        assert c.said == "the engine does not answer"
 
 
 async def test_a_filter_that_takes_too_long_is_switched_off(console, monkeypatch):

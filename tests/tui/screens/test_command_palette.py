@@ -2,8 +2,9 @@ import pytest
 from textual.widgets import OptionList
 
 from rtun_core.commands import COMMANDS
+from rtun_tui.command_line import is_for_engine
 from rtun_tui.screens.command_palette import CommandPalette, palette_entries
-from rtun_tui.view_commands import VIEW_COMMANDS, find, is_for_engine
+from rtun_tui.view_commands import VIEW_COMMANDS, find
 from tests.tui.keys import settle
 from tests.tui.screens.asking import PENDING, Asking, one_by_one, press
 
