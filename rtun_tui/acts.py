@@ -179,7 +179,7 @@ class Acts:
 
     def _jump(self) -> None:
         panes = ("agents", "tunnels", "flows", "events", "rules")
-        options = [(pane, heading(pane, self._app.desk.tables.get(pane))) for pane in panes]  # type: ignore[call-overload]
+        options = [(pane, heading(pane, self._app.desk.tables.get(pane), key="")) for pane in panes]  # type: ignore[call-overload]
         self._app.push_screen(Choose("Go to", options, current=self._app.desk.pane), self._jumped)
 
     def _jumped(self, pane: str | None) -> None:

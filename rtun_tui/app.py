@@ -31,7 +31,7 @@ from rtun_tui.execution import Execution
 from rtun_tui.governor import Governor
 from rtun_tui.host import Manner
 from rtun_tui.keymap import Keymap
-from rtun_tui.keymap_file import KeymapFile
+from rtun_tui.keymap_library import KeymapLibrary
 from rtun_tui.palette import MONO, Palette
 from rtun_tui.screens.faults import Faults
 from rtun_tui.screens.overview import Overview
@@ -65,7 +65,7 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
         keymap: Keymap,
         library: ThemeLibrary,
         manner: Manner,
-        keys: KeymapFile | None = None,
+        keymaps: KeymapLibrary,
         theme: str | None = None,
         warnings: Sequence[str] = (),
         started: Callable[[], object] | None = None,
@@ -79,7 +79,7 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
         self.source = source
         self.settings = settings
         self.keymap = keymap
-        self.keys = keys  # where `keymap` came from, if that is to be watched
+        self.keymaps = keymaps  # where `keymap` came from
         self.library = library
         self.manner = manner
         self.wall = wall
@@ -293,20 +293,24 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
             self.say(found.warning, "error")
         return found.warning
 
+    def use_keymap(self, name: str) -> None:
+        """Take the keys of a map. Raises UsageError, and then the keys stay as they are."""
+        self.keymap = self.keymaps.use(name)
+        self.overview.use_keys(self.keymap)
+        self.overview.sync()
+
     def watch_files(self) -> None:
         """Use themes and keys as they were written by now; keys that cannot be used leave the old ones."""
         if self.library.changed():
             self.use_theme(self.theme_name)
-        if self.keys is None or not self.keys.changed():
+        if not self.keymaps.changed():
             return
         try:
-            self.keymap = self.keys.load()
+            self.use_keymap(self.keymaps.used)
         except UsageError as error:
             self.say(str(error), "error")
         else:
-            self.overview.use_keys(self.keymap)
             self.say("keys as they were written just now")
-            self.overview.sync()
 
 
 def new_desk(settings: Settings) -> Desk:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from rtun_core.engine.paths import keymap_file, settings_file
+from rtun_core.engine.paths import settings_file
 from rtun_core.errors import UsageError
 from rtun_tui.key_actions import GROUPS, KEY_ACTIONS, PANES, KeyAction
-from rtun_tui.keymap import load_keymap, written_key
+from rtun_tui.keymap import written_key
+from rtun_tui.keymap_library import KeymapLibrary
 from rtun_tui.palette import ROLES
 from rtun_tui.settings import load_settings, print_template
-from rtun_tui.strict_toml import read_document
+from rtun_tui.strict_toml import nearest, read_document
 from rtun_tui.theme_files import REQUIRED, style_text
 from rtun_tui.theme_library import DEFAULT_THEME, ThemeLibrary
 
@@ -77,16 +78,19 @@ def _about(library: ThemeLibrary, name: str) -> str:
 
 def problems() -> Iterator[str]:
     """One line for each thing that is wrong with settings, keys and own themes."""
-    library = ThemeLibrary()
+    themes, keymaps = ThemeLibrary(), KeymapLibrary()
     try:
-        theme = load_settings(os.environ).theme
-        if theme not in library.names():
-            file = read_document(settings_file(os.environ))
-            yield str(file.error(("console", "theme"), library.find(theme).warning))
+        settings = load_settings(os.environ)
+        if settings.theme not in themes.names():
+            yield _misnamed("theme", themes.find(settings.theme).warning)
+        if settings.keymap not in keymaps.names():
+            known = nearest(settings.keymap, keymaps.names())
+            yield _misnamed("keymap", f"keymap {settings.keymap} is unknown; {known}")
     except UsageError as error:
         yield str(error)
-    try:
-        load_keymap(keymap_file())
-    except UsageError as error:
-        yield str(error)
-    yield from library.problems()
+    yield from keymaps.problems()
+    yield from themes.problems()
+
+
+def _misnamed(key: str, message: str) -> str:
+    return str(read_document(settings_file(os.environ)).error(("console", key), message))

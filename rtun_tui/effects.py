@@ -51,6 +51,15 @@ class ConsoleEffects:
         """All themes."""
         return self._app.library.names()
 
+    def set_keymap(self, name: str) -> str:
+        """Use a key map by name."""
+        self._app.use_keymap(name)
+        return f"keymap {name}: {self._app.keymap.display('app.help')} shows its keys"
+
+    def keymap_names(self) -> Sequence[str]:
+        """All key maps."""
+        return self._app.keymaps.names()
+
     def set_interval(self, seconds: float) -> str:
         """How often to look."""
         if not FASTEST <= seconds <= SLOWEST:

@@ -13,6 +13,7 @@ from rtun_core.engine.source import Source
 from rtun_tui.desk import Desk
 from rtun_tui.governor import Governor
 from rtun_tui.keymap import Keymap
+from rtun_tui.keymap_library import KeymapLibrary
 from rtun_tui.palette import Palette
 from rtun_tui.screens.overview import Overview
 from rtun_tui.settings import Settings
@@ -42,6 +43,7 @@ class Host(Protocol):
     source: Source
     settings: Settings
     keymap: Keymap
+    keymaps: KeymapLibrary
     library: ThemeLibrary
     manner: Manner
     desk: Desk
@@ -73,6 +75,9 @@ class Host(Protocol):
 
     def use_theme(self, name: str) -> str:
         """Take the colours of a theme. What is the matter with it, or empty."""
+
+    def use_keymap(self, name: str) -> None:
+        """Take the keys of a map. Raises UsageError, and then the keys stay as they are."""
 
     def push_screen(
         self, screen: Screen[_Result], callback: Callable[[_Result | None], None] | None = None

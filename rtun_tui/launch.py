@@ -13,14 +13,13 @@ from functools import partial
 from rtun_core.cli.console import ConsoleEnd, ConsoleOptions, EndKind
 from rtun_core.cli.garbage import settled
 from rtun_core.engine.live_source import LiveSource
-from rtun_core.engine.paths import keymap_file
 from rtun_core.engine.source import Source
 from rtun_core.errors import UsageError
 from rtun_tui.app import ConsoleApp
 from rtun_tui.driver import ConsoleDriver, install_signals
 from rtun_tui.host import Manner
-from rtun_tui.keymap import Keymap, load_keymap
-from rtun_tui.keymap_file import KeymapFile
+from rtun_tui.keymap import Keymap
+from rtun_tui.keymap_library import KeymapLibrary
 from rtun_tui.settings import Settings, load_settings
 from rtun_tui.strays import Strays, caught_handlers
 from rtun_tui.terminal import ascii_only, check_terminal, wants_colour
@@ -39,7 +38,7 @@ def show(source: Source, options: ConsoleOptions) -> ConsoleEnd:
 
 
 async def _show(source: Source, options: ConsoleOptions) -> ConsoleEnd:
-    settings, keymap, warnings = read_configuration()
+    settings, keymaps, keymap, warnings = read_configuration()
     colour = wants_colour(os.environ)
     # Textual takes even an empty NO_COLOR for a wish, and grey for no colour; the choice is made here.
     os.environ.pop("NO_COLOR", None)
@@ -47,7 +46,7 @@ async def _show(source: Source, options: ConsoleOptions) -> ConsoleEnd:
         source,
         settings=settings,
         keymap=keymap,
-        keys=KeymapFile(keymap_file()),
+        keymaps=keymaps,
         library=ThemeLibrary(),
         theme=options.theme,
         warnings=warnings,
@@ -73,7 +72,7 @@ async def _show(source: Source, options: ConsoleOptions) -> ConsoleEnd:
     return replace(end, detail=app.failure)
 
 
-def read_configuration() -> tuple[Settings, Keymap, list[str]]:
+def read_configuration() -> tuple[Settings, KeymapLibrary, Keymap, list[str]]:
     """Settings and keys of the user, and what is wrong with them, which is told in the console."""
     warnings: list[str] = []
     try:
@@ -81,12 +80,13 @@ def read_configuration() -> tuple[Settings, Keymap, list[str]]:
     except UsageError as error:
         settings = Settings()
         warnings.append(str(error))
+    keymaps = KeymapLibrary(settings.keymap)
     try:
-        keymap = load_keymap(keymap_file())
+        keymap = keymaps.find(settings.keymap)
     except UsageError as error:
         keymap = Keymap()
         warnings.append(str(error))
-    return settings, keymap, warnings
+    return settings, keymaps, keymap, warnings
 
 
 def _tell(app: ConsoleApp, text: str) -> None:

@@ -16,6 +16,7 @@ from rtun_core.view.columns import COLUMNS, TABLES, TableId, column_named
 from rtun_core.view.filter import compile_filter
 from rtun_core.view.filter_text import parse_filter
 from rtun_core.view.page import Sort
+from rtun_tui.keymap_library import OWN
 from rtun_tui.strict_toml import Document, nearest, read_document
 from rtun_tui.theme_library import DEFAULT_THEME
 
@@ -42,6 +43,7 @@ class Settings:
     """What the console starts with. `interval_hz` is pictures per second, `columns` ids by table."""
 
     theme: str = DEFAULT_THEME
+    keymap: str = OWN
     interval_hz: float = 4.0
     units: str = "bit"
     iec: bool = False
@@ -60,6 +62,7 @@ class Settings:
 CONSOLE_HELP: Mapping[str, str] = MappingProxyType(
     {
         "theme": "a name from `rtun config --print-themes` or of a file in the directory themes",
+        "keymap": '"own" is keymap.toml, "default" the keys that come with rtun, others are in keymaps',
         "interval_hz": f"pictures per second, {MIN_HZ:g} to {MAX_HZ:g}; only the picture, never the counting",
         "units": 'rates in "bit" or "byte" per second',
         "iec": "steps of 1024 (KiB) instead of 1000 (kB)",
@@ -88,6 +91,7 @@ def parse_settings(document: Document) -> Settings:
     start = Settings()
     return Settings(
         theme=document.get(str, start.theme, "console", "theme"),
+        keymap=document.get(str, start.keymap, "console", "keymap"),
         interval_hz=_interval(document, start.interval_hz),
         units=_units(document, start.units),
         iec=document.get(bool, start.iec, "console", "iec"),

@@ -29,7 +29,7 @@ DAY = 86400.0
 ROTATE = 30.0  # seconds that a tunnel lives where nobody said how long it all takes
 FLOWS = 1284  # of a simulated relay
 PAST = 300.0  # seconds before its start that are made up: 0.3 s of work ...
-MANY_FLOWS = 20_000  # ... and where there are more flows than these, so much less that it is no more than 0.8 s
+MANY_FLOWS = 20_000  # ... and where there are more flows, so much less that it is not much more
 
 
 @click.command(cls=UrlCommand, bare={"--control": AUTO}, short_help="Show it all on loopback, offline.")

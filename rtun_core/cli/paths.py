@@ -17,6 +17,7 @@ def paths() -> None:
         ("config", places.config_dir()),
         ("settings", places.settings_file(os.environ)),
         ("keys", places.keymap_file()),
+        ("key maps", places.keymaps_dir()),
         ("themes", places.themes_dir()),
         ("logs", places.log_dir()),
         ("recordings", places.recordings_dir()),

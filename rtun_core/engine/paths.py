@@ -46,6 +46,11 @@ def keymap_file() -> Path:
     return config_dir() / "keymap.toml"
 
 
+def keymaps_dir() -> Path:
+    """The directory of the user's other keys, by name; it need not exist."""
+    return config_dir() / "keymaps"
+
+
 def themes_dir() -> Path:
     """The directory of the user's themes; it need not exist."""
     return config_dir() / "themes"

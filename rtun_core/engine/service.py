@@ -48,4 +48,4 @@ class HasPast(Service, Protocol):
     """A service that knows what came before its start: one that is made up."""
 
     def past(self) -> Iterable[Snapshot]:
-        """Pictures without flows, one a second, that lead to the moment of its start. Asked once, before it."""
+        """Pictures without flows, one a second, that lead to its start. Asked once, before that."""

@@ -18,9 +18,9 @@ NAMES: Mapping[str, str] = {
 KEYS: Mapping[str, str] = {"agents": "1", "tunnels": "2", "flows": "3", "events": "4", "rules": "5"}
 
 
-def heading(pane: str, state: TableState | None = None) -> str:
-    """`3 Flows 212 of 1,284`."""
-    name = f"{KEYS[pane]} {NAMES[pane]}"
+def heading(pane: str, state: TableState | None = None, *, key: str | None = None) -> str:
+    """`3 Flows 212 of 1,284`. `key` leads to the pane, by default that of the default keys."""
+    name = f"{KEYS[pane] if key is None else key} {NAMES[pane]}".lstrip()
     page = state.page if state is not None else None
     if page is None:
         return name
@@ -28,9 +28,9 @@ def heading(pane: str, state: TableState | None = None) -> str:
     return f"{name} {shown}" if page.shown == page.total else f"{name} {shown} of {count_text(page.total)}"
 
 
-def short_heading(pane: str, state: TableState | None = None) -> str:
+def short_heading(pane: str, state: TableState | None = None, *, key: str | None = None) -> str:
     """`3 Flows 212/1,284`."""
-    return heading(pane, state).replace(" of ", "/")
+    return heading(pane, state, key=key).replace(" of ", "/")
 
 
 def places(state: TableState) -> str:

@@ -196,15 +196,24 @@ class Overview(Screen[None], inherit_bindings=False):
         framed = form_of(*self.app.size) is Form.FULL
         for table in TABLES:
             widget = self.table(table)
-            widget.heading = heading(table, desk.tables[table]) if framed else ""  # else it is a tab
+            key = self._pane_key(table)
+            widget.heading = heading(table, desk.tables[table], key=key) if framed else ""  # else it is a tab
             widget.note = note(desk.tables[table], ascii=self._ascii)
-        tabs = [Tab(pane, short_heading(pane, desk.tables.get(pane))) for pane in self._tab_panes()]  # type: ignore[call-overload]
+        self.pane(EventList).heading = heading("events", key=self._pane_key("events"))
+        tabs = [
+            Tab(pane, short_heading(pane, desk.tables.get(pane), key=self._pane_key(pane)))  # type: ignore[call-overload]
+            for pane in self._tab_panes()
+        ]
         self.pane(Tabs).show(tabs, desk.pane, places(desk.table) if desk.pane in TABLES else "")
         if not self.prompt.editing:
             self.hush()
         text = desk.table.filter
         self.prompt.idle(f"/ {text}{'' if desk.table.filter_on else '  (off)'}" if text else "")
         self.pane(KeyHints).show(self._hints())
+
+    def _pane_key(self, pane: str) -> str:
+        """What leads to a pane; empty when no key does."""
+        return next(map(display_key, self.keymap.of(f"pane.{pane}")), "")
 
     def _tab_panes(self) -> tuple[str, ...]:
         rules = ("rules",) if self.desk.rules else ()

@@ -123,5 +123,14 @@ def test_paths(run):
     status, out, err = run("paths")
     assert (status, err) == (0, "")
     names = [line.split("  ")[0] for line in out.splitlines()]
-    assert names == ["control sockets", "config", "settings", "keys", "themes", "logs", "recordings"]
+    assert names == [
+        "control sockets",
+        "config",
+        "settings",
+        "keys",
+        "key maps",
+        "themes",
+        "logs",
+        "recordings",
+    ]
     assert os.environ["XDG_RUNTIME_DIR"] in out

@@ -7,6 +7,7 @@ from rtun_core.engine.paths import (
     config_dir,
     control_socket,
     keymap_file,
+    keymaps_dir,
     log_dir,
     recordings_dir,
     runtime_dir,
@@ -41,7 +42,8 @@ def test_a_place_that_another_user_holds(monkeypatch):
 def test_each_place_is_ours():
     assert "rtun" in str(config_dir())
     assert "rtun" in str(log_dir())
-    assert settings_file({}).parent == keymap_file().parent == themes_dir().parent == config_dir()
+    for place in (settings_file({}), keymap_file(), keymaps_dir(), themes_dir()):
+        assert place.parent == config_dir()
     assert settings_file({"RTUN_CONFIG": ""}).name == "config.toml"
     assert str(settings_file({"RTUN_CONFIG": "/etc/rtun.toml"})) == "/etc/rtun.toml"
     assert recordings_dir().parent == log_dir()

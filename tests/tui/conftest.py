@@ -13,6 +13,7 @@ from rtun_core.engine.simulated import SimulatedWorld
 from rtun_tui.app import ConsoleApp
 from rtun_tui.host import Manner
 from rtun_tui.keymap import Keymap
+from rtun_tui.keymap_library import KeymapLibrary
 from rtun_tui.settings import Settings
 from rtun_tui.still import StillSource
 from rtun_tui.theme_library import ThemeLibrary
@@ -119,13 +120,14 @@ def world(**changes):
     return SimulatedWorld(**({"seed": 7, "flows": 120, "start": START} | changes))
 
 
-def make_app(source, *, settings=None, keymap=None, library=None, wall=None, **options):
+def make_app(source, *, settings=None, keymap=None, keymaps=None, library=None, wall=None, **options):
     """A console over a source, which looks only when it is told to."""
     manner = Manner(**({"still": True} | options.pop("manner", {})))
     return ConsoleApp(
         source,
         settings=settings or Settings(),
         keymap=keymap or Keymap(),
+        keymaps=keymaps or KeymapLibrary(),
         library=library or ThemeLibrary(),
         manner=manner,
         wall=wall or (lambda: source.world.now),

@@ -19,5 +19,8 @@ class Recorded:
     def theme_names(self):
         return ("night", "noon")
 
+    def keymap_names(self):
+        return ("default", "own")
+
     def view_names(self):
         return ("mine", "yours")

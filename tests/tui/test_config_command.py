@@ -107,6 +107,19 @@ def test_a_theme_that_is_not_there_is_a_fault(run, home):
     )
 
 
+def test_keys_of_ones_own_are_checked_too(run, home):
+    (home / "config.toml").write_text('[console]\nkeymap = "travl"\n')
+    (home / "keymaps").mkdir()
+    (home / "keymaps" / "travel.toml").write_text('"act.drain" = "p"\n')
+    (home / "keymaps" / "own.toml").write_text("")
+    status, text = run("--check")
+    assert status == 1
+    first, second, third = text.splitlines()
+    assert first == f"{home}/config.toml:2: console.keymap: keymap travl is unknown; did you mean travel?"
+    assert second.startswith(f"{home}/keymaps/own.toml: a key map's name is ")
+    assert third.startswith(f"{home}/keymaps/travel.toml:1: ")
+
+
 def test_the_file_that_the_environment_names_is_checked(run, home, monkeypatch):
     monkeypatch.setenv("RTUN_CONFIG", str(home / "other.toml"))
     assert run("--check") == (1, f"{home}/other.toml: cannot be read: No such file or directory\n")

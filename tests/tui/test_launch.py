@@ -21,7 +21,7 @@ def directory():
 
 
 def test_without_files_all_is_as_it_comes():
-    settings, keymap, warnings = read_configuration()
+    settings, _, keymap, warnings = read_configuration()
     assert settings == Settings()
     assert keymap == Keymap()
     assert warnings == []
@@ -30,16 +30,29 @@ def test_without_files_all_is_as_it_comes():
 def test_settings_and_keys_of_the_user_are_read(directory):
     (directory / "config.toml").write_text("[console]\ninterval_hz = 2.0\n")
     (directory / "keymap.toml").write_text('"time.pause" = "F"\n')
-    settings, keymap, warnings = read_configuration()
+    settings, _, keymap, warnings = read_configuration()
     assert settings.interval_hz == 2.0
     assert keymap.of("time.pause") == ("F",)
     assert warnings == []
 
 
+def test_the_keys_may_be_another_file_of_the_user(directory):
+    (directory / "config.toml").write_text('[console]\nkeymap = "travel"\n')
+    (directory / "keymap.toml").write_text('"time.pause" = "F"\n')
+    (directory / "keymaps").mkdir()
+    (directory / "keymaps" / "travel.toml").write_text('"time.pause" = "f5"\n')
+    _, keymaps, keymap, warnings = read_configuration()
+    assert (keymaps.used, keymap.of("time.pause"), warnings) == ("travel", ("f5",), [])
+    (directory / "keymaps" / "travel.toml").unlink()
+    _, keymaps, keymap, warnings = read_configuration()
+    assert (keymaps.used, keymap) == ("travel", Keymap())
+    assert warnings == ["keymap travel is unknown; known are default, own"]
+
+
 def test_a_broken_file_costs_its_own_part_only(directory):
     (directory / "config.toml").write_text("[console]\ninterval = 2\n")
     (directory / "keymap.toml").write_text('"time.pause" = "F"\n')
-    settings, keymap, warnings = read_configuration()
+    settings, _, keymap, warnings = read_configuration()
     assert settings == Settings()
     assert keymap.of("time.pause") == ("F",)
     (warning,) = warnings
@@ -50,7 +63,7 @@ def test_a_broken_file_costs_its_own_part_only(directory):
 def test_two_broken_files_are_two_warnings(directory):
     (directory / "config.toml").write_text("what?")
     (directory / "keymap.toml").write_text('"no.such" = "F"\n')
-    settings, keymap, warnings = read_configuration()
+    settings, _, keymap, warnings = read_configuration()
     assert (settings, keymap) == (Settings(), Keymap())
     assert len(warnings) == 2
     assert "no.such" in warnings[1]

@@ -19,6 +19,7 @@ from rtun_tui.strict_toml import parse_document
 WHOLE = """\
 [console]
 theme = "ember"
+keymap = "travel"
 interval_hz = 2
 units = "byte"
 iec = true
@@ -52,6 +53,7 @@ def test_nothing_given_is_the_default():
 
 def test_what_a_file_says():
     given = settings(WHOLE)
+    assert given.keymap == "travel"
     assert (given.theme, given.interval_hz, given.units, given.bits) == ("ember", 2.0, "byte", False)
     assert (given.iec, given.ascii, given.mouse, given.privacy) == (True, True, False, True)
     assert given.columns == {"flows": ("flow", "dst", "dn")}

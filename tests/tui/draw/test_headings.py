@@ -25,6 +25,11 @@ def test_all_are_shown():
     assert heading("agents", state) == "1 Agents 5"
 
 
+def test_another_key_leads_there_or_none():
+    assert heading("flows", table(), key="F3") == "F3 Flows 212 of 1,284"
+    assert short_heading("flows", table(), key="") == "Flows 212/1,284"
+
+
 @pytest.mark.parametrize("pane", PANES)
 def test_every_pane_has_its_key_and_name(pane):
     assert heading(pane) == f"{Keymap().display(f'pane.{pane}')} {pane.capitalize()}"
