@@ -39,7 +39,6 @@ LINES: Mapping[str, str] = {
     "pane.zoom": "zoom",
     "take.screenshot": "screenshot",
     "app.close": "close",
-    "app.quit": "quit",
 }
 # Methods of the pane in front, and their argument if they have one.
 MOTIONS: Mapping[str, tuple[str, *tuple[int, ...]]] = {
@@ -85,12 +84,12 @@ class Acts:
             "match.previous": lambda: self._match(-1),
             "sort.choose": self._choose_sort,
             "columns.choose": self._choose_columns,
-            "time.pause": lambda: self._say(effects.pause(on=app.desk.paused_at is None)),
+            "time.pause": lambda: self._seen(effects.pause(on=app.desk.paused_at is None)),
             "time.faster": self._faster,
             "time.slower": self._slower,
             "time.repaint": lambda: app.refresh(repaint=True, layout=True),
-            "time.back": lambda: self._say(effects.step(-1)),
-            "time.forward": lambda: self._say(effects.step(1)),
+            "time.back": lambda: self._seen(effects.step(-1)),
+            "time.forward": lambda: self._seen(effects.step(1)),
             "show.units": self._units,
             "show.totals": self._totals,
             "show.privacy": self._privacy,
@@ -104,6 +103,7 @@ class Acts:
             "app.palette": effects.palette,
             "app.help": lambda: app.push_screen(Help(app.keymap, app.desk.pane, app.palette)),
             "app.record": lambda: self._say(effects.toggle_record()),
+            "app.quit": self._quit,
             "app.copy-selection": self._interrupt,
         }
 
@@ -200,7 +200,7 @@ class Acts:
             desk.detail = True
 
     def _back(self) -> None:
-        """Close what was opened last: drawer, zoom, filter, marks; behind the events nothing of a table."""
+        """Close what was opened last: drawer, zoom, filter, marks, recording; in the events no table's."""
         desk = self._app.desk
         events = self._app.overview.pane(EventList)
         if desk.detail:
@@ -210,13 +210,13 @@ class Acts:
             desk.zoom = False
         elif desk.pane == "events" and events.search:
             events.search = ""
-        elif desk.pane == "events":
-            self._app.say("there is nothing to go back from")
-        elif desk.table.filter:
+        elif desk.pane in TABLES and desk.table.filter:
             desk.table.filter = ""
             self._app.look()
-        elif desk.table.marks:
+        elif desk.pane in TABLES and desk.table.marks:
             self._live.action_clear_marks()
+        elif self._app.replaying.on:
+            self._app.say(self._app.replaying.back())
         elif desk.pane == "rules":
             desk.rules = False
             desk.focus("flows")
@@ -372,6 +372,18 @@ class Acts:
         desk = self._app.desk
         what = "events" if desk.pane == "events" else desk.table.table
         self._app.push_screen(Choose(f"Export {what}", forms), chosen)
+
+    def _seen(self, text: str) -> None:
+        """Draw what has changed before the next beat, and say what it is."""
+        self._app.look()
+        self._app.say(text)
+
+    async def _quit(self) -> None:
+        """Leave; a recording in front of something else is left first."""
+        if self._app.replaying.on:
+            self._app.say(self._app.replaying.back())
+        else:
+            await self._app.run_line("quit")
 
     def _say(self, text: str) -> None:
         if text:

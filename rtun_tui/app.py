@@ -33,6 +33,7 @@ from rtun_tui.host import Manner
 from rtun_tui.keymap import Keymap
 from rtun_tui.keymap_library import KeymapLibrary
 from rtun_tui.palette import MONO, Palette
+from rtun_tui.replaying import Replaying
 from rtun_tui.screens.faults import Faults
 from rtun_tui.screens.overview import Overview
 from rtun_tui.settings import Settings
@@ -86,6 +87,7 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
         self.desk = new_desk(settings)
         self.governor = Governor(1 / settings.interval_hz)
         self.execution = Execution(self)
+        self.replaying = Replaying(self)
         self.effects = ConsoleEffects(self)
         self.acts = Acts(self, self.effects)
         self.overview = Overview(
@@ -114,6 +116,7 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
         faults = [*self._warnings, self.use_theme(self.theme_name)]
         if any(faults):
             self.push_screen(Faults([*filter(None, faults)]))
+        self.replaying.begin()
         self.source.watch(self._look_soon)
         await self.source.start()
         self.look()
@@ -153,6 +156,7 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
         """Take what is new and draw it. Nothing while the console closes: its panes go one by one."""
         if not self.is_running:
             return
+        self.replaying.keep_up()
         self.overview.tell(self.source.events())
         picture = self._picture()
         if picture is not None:
@@ -194,7 +198,7 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
         self.governor.spent(spent - self._spent)
         self.source.pace(self.governor.pause)
         self._spent = spent
-        if self.source.status.word == "ENDED":
+        if self.replaying.live.status.word == "ENDED":
             self.close(EndKind.ENGINE_ENDED)
             return
         self._await_beat()

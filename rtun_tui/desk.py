@@ -32,6 +32,15 @@ def new_table(table: TableId, names: Mapping[str, str]) -> TableState:
     return TableState(table=table, sort=FIRST_SORT[table], columns=columns, names=names)
 
 
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """What of a desk is about the rows of one source: cursors, marks, filters, a drawer, a held picture."""
+
+    tables: Mapping[TableId, TableState]
+    detail: bool
+    paused_at: float | None
+
+
 @dataclass(slots=True)
 class Desk:
     """The arrangement. `pane` has the keyboard; `level` is the least level of events shown."""
@@ -87,6 +96,21 @@ class Desk:
             rules=self.rules,
             rows=rows,
         )
+
+    def set_aside(self) -> Aside:
+        """Go on with no row chosen, for another source; what was arranged stays."""
+        tables = {table: state.copied() for table, state in self.tables.items()}
+        aside = Aside(tables, self.detail, self.paused_at)
+        for state in self.tables.values():
+            state.forget_rows()
+        self.detail, self.paused_at = False, None
+        return aside
+
+    def take_back(self, aside: Aside) -> None:
+        """Have the tables as they were."""
+        for table, state in aside.tables.items():
+            self.tables[table].become(state)
+        self.detail, self.paused_at = aside.detail, aside.paused_at
 
     def specs(self, shown: frozenset[str]) -> tuple[ViewSpec, ...]:
         """What to look at: the window of each table that is shown; of the others only how many rows.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -12,12 +13,14 @@ import msgspec
 
 from rtun_core.cli.console import EndKind
 from rtun_core.commands import StartRecording, StopRecording
+from rtun_core.engine.paths import recordings_dir
 from rtun_core.engine.source import Playable
 from rtun_core.errors import RtunError, UsageError
 from rtun_core.event import counted
 from rtun_core.view.columns import row_key
 from rtun_core.view.page import MAX_LIMIT, ViewSpec
 from rtun_tui.export import export_text
+from rtun_tui.file_stamp import stamp
 from rtun_tui.governor import FASTEST, SLOWEST
 from rtun_tui.host import Host
 from rtun_tui.screens.command_palette import CommandPalette
@@ -29,6 +32,7 @@ from rtun_tui.widgets.detail import Detail
 from rtun_tui.widgets.event_list import EventList
 
 _FLOW_ID = re.compile("[0-9a-fA-F]{1,16}")
+MOST_RECORDINGS = 100  # that are offered
 NOT_A_RECORDING = "this is not a recording: time goes on by itself"
 
 
@@ -74,7 +78,10 @@ class ConsoleEffects:
             return "paused already" if on else "not paused"
         desk.paused_at = self._app.wall() if on else None
         self._app.source.hold(on=on)
-        return "paused: counting goes on, p resumes" if on else "live"
+        key = self._app.keymap.display("time.pause")
+        if isinstance(self._app.source, Playable):
+            return f"the recording stands still, {key} plays on" if on else "the recording plays on"
+        return f"paused: counting goes on, {key} resumes" if on else "live"
 
     def save_view(self, name: str) -> str:
         """Keep filter, sort and columns of the table in front."""
@@ -169,7 +176,7 @@ class ConsoleEffects:
 
     def _write(self, path: str | None, stem: str, suffix: str, text: str) -> Path:
         stamp = datetime.fromtimestamp(self._app.wall()).strftime("%Y%m%d-%H%M%S")
-        file = Path(path).expanduser() if path else Path(f"{stem}-{stamp}.{suffix}")
+        file = _path(path) if path else Path(f"{stem}-{stamp}.{suffix}")
         try:
             # What is shown may be nobody else's business.
             descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -192,6 +199,21 @@ class ConsoleEffects:
     def speed(self, factor: float) -> str:
         """How fast a recording plays."""
         return self._player().play_at(factor)
+
+    def replay(self, path: str) -> str:
+        """Show a recording; what is shown now goes on behind it."""
+        self._app.run_worker(self._app.replaying.open(_path(path)), group="replay")
+        return f"opening {path} ..."
+
+    def recordings(self) -> Sequence[str]:
+        """Recordings here and where they go without a path, as they are to be typed, the newest first."""
+        files = {file: stamp(file) for folder in (Path(), recordings_dir()) for file in folder.glob("*.rec")}
+        newest = sorted(files, key=lambda file: files[file][1], reverse=True)
+        return [shlex.quote(str(file)) for file in newest[:MOST_RECORDINGS]]
+
+    def live(self) -> str:
+        """Leave a recording."""
+        return self._app.replaying.back()
 
     def step(self, by: int) -> str:
         """Pictures forward or back in a recording."""
@@ -235,7 +257,7 @@ class ConsoleEffects:
 
     def quit(self) -> str:
         """End; asks first while flows are active, because they end with it."""
-        picture = self._app.overview.picture
+        picture = self._app.replaying.live_picture
         flows = sum(rule.flows for rule in picture.snapshot.rules) if picture else 0
         if not self._app.manner.ends_engine or not flows:
             self._app.close(EndKind.QUIT)
@@ -252,3 +274,8 @@ class ConsoleEffects:
         """Close the console; what it shows goes on."""
         self._app.close(EndKind.DETACHED)
         return ""
+
+
+def _path(text: str) -> Path:
+    """A path as it was typed. One of a user who does not exist stays as it is."""
+    return Path(os.path.expanduser(text))

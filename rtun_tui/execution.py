@@ -63,7 +63,9 @@ class Execution:
 
     def refusal(self) -> str:
         """Why nothing can be changed here; empty when it can."""
-        return self._app.source.refusal or ("the console is read-only" if self._app.manner.read_only else "")
+        if why := self._app.source.refusal:
+            return f"{why}; :live goes back" if self._app.replaying.on else why
+        return "the console is read-only" if self._app.manner.read_only else ""
 
     def works(self) -> Callable[[str], bool]:
         """What tells of an action whether it could be done now: keys that act, not all others, may not."""

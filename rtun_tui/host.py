@@ -22,6 +22,7 @@ from rtun_tui.widgets.prompt import MESSAGE_TIME
 
 if TYPE_CHECKING:
     from rtun_tui.execution import Execution
+    from rtun_tui.replaying import Replaying
 
 _Result = TypeVar("_Result")
 
@@ -50,6 +51,7 @@ class Host(Protocol):
     governor: Governor
     overview: Overview
     execution: Execution
+    replaying: Replaying
     theme_name: str
     wall: Callable[[], float]
 

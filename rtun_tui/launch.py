@@ -66,7 +66,8 @@ async def _show(source: Source, options: ConsoleOptions) -> ConsoleEnd:
         with caught_handlers(strays):
             await app.run_async(mouse=settings.mouse)
     finally:
-        await source.close()
+        await app.replaying.close()
+        await app.source.close()
     # What fails while it ends does not change that it was to end.
     end = app.ending or ConsoleEnd(EndKind.FAILED if app.failure else EndKind.QUIT)
     return replace(end, detail=app.failure)
@@ -91,8 +92,9 @@ def read_configuration() -> tuple[Settings, KeymapLibrary, Keymap, list[str]]:
 
 def _tell(app: ConsoleApp, text: str) -> None:
     """What was printed belongs to the log, or where there is none, to the user. From any thread."""
-    if isinstance(app.source, LiveSource):
-        app.source.note(text)
+    source = app.replaying.live
+    if isinstance(source, LiveSource):
+        source.note(text)
     else:
         app.call_later(app.say, text)
 

@@ -12,7 +12,8 @@ After each method: `0 <= top <= cursor < top + height`, and cursor and top are w
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import msgspec
@@ -128,6 +129,27 @@ class TableState:
     def is_marked(self, row: Any) -> bool:
         """Whether a row is marked."""
         return bool(self.marks) and row_key(self.table, row) in self.marks
+
+    # -- another source ------------------------------------------------------------------------
+
+    def copied(self) -> TableState:
+        """The same, to come back to."""
+        same = copy(self)
+        same.marks = set(self.marks)
+        return same
+
+    def become(self, other: TableState) -> None:
+        """Be as another one; only the height is that of the screen."""
+        height = self.height
+        for each in fields(other):
+            setattr(self, each.name, getattr(other, each.name))
+        self.resize(height)
+
+    def forget_rows(self) -> None:
+        """No row is known, marked or under the cursor."""
+        self.clear_marks()
+        self.cursor_key, self.cursor, self.top = None, 0, 0
+        self.page, self.resting = None, True
 
     # -- moving --------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """Pictures of the console as SVG, the same to the byte wherever they are drawn.
 
 Nothing in them depends on the moment: the relay is simulated with a fixed seed, the clock is the
-simulation's, times of day are UTC, and no setting or theme of the user is read.
+simulation's, times of day are UTC, and no setting, key or theme of the user is read.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from rtun_core.engine.simulated import SimulatedWorld
 from rtun_tui.app import ConsoleApp
 from rtun_tui.host import Manner
 from rtun_tui.keymap import Keymap
+from rtun_tui.keymap_library import DEFAULT, KeymapLibrary
 from rtun_tui.settings import Settings
 from rtun_tui.still import StillSource
 from rtun_tui.theme_library import ThemeLibrary
@@ -29,7 +30,7 @@ from screenshots.scenes import Press, Scene, Step, Type, Wait
 
 SEED = 1
 START = 1_800_000_000.0  # 2027-01-15 08:00:00 UTC
-NO_THEMES = Path(os.devnull)  # a directory of themes that is none
+NO_FILES = Path(os.devnull)  # a directory of themes, or of keys, that is none
 
 # Pictures in a page load no fonts, so what would fetch them is left out.
 FONTS = re.compile(r"@font-face \{.*?\}\s*|Fira Code, ", re.DOTALL)
@@ -45,7 +46,8 @@ async def draw(scene: Scene) -> str:
             source,
             settings=Settings(),
             keymap=Keymap(),
-            library=ThemeLibrary(user=NO_THEMES),
+            keymaps=KeymapLibrary(DEFAULT, own=NO_FILES, named=NO_FILES),
+            library=ThemeLibrary(user=NO_FILES),
             theme=scene.theme,
             manner=Manner(still=True),
             wall=lambda: world.now,

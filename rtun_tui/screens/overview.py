@@ -23,6 +23,7 @@ from rtun_tui.desk import PANES, Desk
 from rtun_tui.draw.empty import empty_text
 from rtun_tui.draw.headings import heading, note, places, short_heading
 from rtun_tui.drawn import Drawn
+from rtun_tui.event_log import EventLog
 from rtun_tui.key_actions import KEY_ACTIONS
 from rtun_tui.keymap import Keymap, display_key
 from rtun_tui.palette import Palette
@@ -96,7 +97,8 @@ class Overview(Screen[None], inherit_bindings=False):
             Tiny(id="tiny"),
         )
         self._all = (Header(id="header", wall=wall), Tabs(id="tabs"), *self._tables.values(), *others)
-        self._hinted = {pane: hinted(pane, keymap) for pane in PANES}
+        self._words: Mapping[str, str] = {}
+        self._hinted = {pane: hinted(pane, keymap, self._words) for pane in PANES}
         # Looked up at each look and each key: searching the tree for them costs more.
         self._kinds: dict[type[Widget], Widget] = {type(widget): widget for widget in self._all}
 
@@ -138,6 +140,11 @@ class Overview(Screen[None], inherit_bindings=False):
             if each.event.severity >= self.desk.level:
                 self._last_event = each.event.text()
 
+    def exchange_events(self, log: EventLog) -> EventLog:
+        """Show other events, and give those that were shown."""
+        self._last_event = ""
+        return self.pane(EventList).exchange(log)
+
     def say(self, text: str, role: str, seconds: float = MESSAGE_TIME) -> None:
         """One line to the user, above the keys; in their place while a line is typed there."""
         if self.prompt.editing:
@@ -152,7 +159,12 @@ class Overview(Screen[None], inherit_bindings=False):
     def use_keys(self, keymap: Keymap) -> None:
         """Other keys, from now on."""
         self.keymap = keymap
-        self._hinted = {pane: hinted(pane, keymap) for pane in PANES}
+        self._hinted = {pane: hinted(pane, keymap, self._words) for pane in PANES}
+
+    def hint_with(self, words: Mapping[str, str]) -> None:
+        """Have these actions told by other words on the line of keys, from now on."""
+        self._words = words
+        self.use_keys(self.keymap)
 
     def look_as(self, palette: Palette) -> None:
         """Colours, units and characters for every pane."""
@@ -332,10 +344,14 @@ class Overview(Screen[None], inherit_bindings=False):
         self.post_message(self.Act("look.detail"))
 
 
-def hinted(pane: str, keymap: Keymap) -> list[tuple[str, str, str]]:
-    """Key, word and action of what the footer tells in a pane, how to get help first."""
+def hinted(pane: str, keymap: Keymap, words: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    """Key, word and action of what the footer tells in a pane, how to get help first.
+
+    `words` are those of actions that mean something else now, or are not told otherwise.
+    """
+    told = {action: words.get(action.id, action.hint) for action in KEY_ACTIONS if pane in action.panes}
     return [
-        (display_key(keymap.of(action.id)[0]), action.hint, action.id)
-        for action in sorted(KEY_ACTIONS, key=lambda action: action.id != "app.help")
-        if action.hint and pane in action.panes and keymap.of(action.id)
+        (display_key(keymap.of(action.id)[0]), word, action.id)
+        for action, word in sorted(told.items(), key=lambda each: each[0].id != "app.help")
+        if word and keymap.of(action.id)
     ]

@@ -97,6 +97,12 @@ class Detail(Drawn):
         self._pinned = None
         self._row = self._key = self._shown = None
 
+    def forget(self) -> None:
+        """The rows of another source come: neither a pin nor the rates of a flow are of those."""
+        self.unpin()
+        self._rates.clear()
+        self._sampled.clear()
+
     @property
     def overflows(self) -> bool:
         """Whether there are lines out of sight."""

@@ -54,6 +54,13 @@ class EventList(Painted, can_focus=True):
             self._log.add(events)
             self.sync()
 
+    def exchange(self, log: EventLog) -> EventLog:
+        """Show other events, and give those that were shown."""
+        before, self._log = self._log, log
+        log.rows = before.rows
+        self._narrow()
+        return before
+
     @property
     def stamped(self) -> Sequence[Stamped]:
         """The newest single events, oldest first, whatever is shown."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import signal
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from rtun_core.engine.recording_reader import RecordingReader
+from rtun_core.errors import RtunError
 from tests.e2e.consoles import Console, Stage
 from tests.e2e.processes import SECRET
 
@@ -25,6 +29,15 @@ def use(console: Console, agent: str) -> None:
 def other(state: dict) -> str:
     """The agent that is not in use."""
     return next(agent["name"] for agent in state["agents"] if agent["state"] != "in use")
+
+
+def has_pictures(recording: Path) -> bool:
+    """Whether there is something to show already."""
+    try:
+        with closing(RecordingReader(recording)) as reader:
+            return reader.count > 0
+    except RtunError:
+        return False
 
 
 # ---- the demo -------------------------------------------------------------------------------------------
@@ -153,6 +166,28 @@ def test_an_agent_that_is_killed_is_shown_and_replaced(stage: Stage) -> None:
     console.send("q")
     console.wait_for("1 flow would end")
     console.send("y")
+    assert console.wait_end() == 0
+    console.assert_left_clean()
+
+
+def test_a_recording_is_shown_in_the_console_that_made_it_and_left_again(stage: Stage) -> None:
+    console = stage.simulated(size=(160, 50))
+    made = stage.folder / "made.rec"
+    console.send(f":record start --path {made}\r")
+    console.wait_for("recording into")
+    console.wait_for(lambda _: has_pictures(made))
+    console.send(f":replay {made.parent / 'missing.rec'}\r")
+    console.wait_for("No such file or directory")
+    console.wait_for("LIVE")
+    console.send(f":replay {made}\r")
+    console.wait_for("REPLAY: ")
+    console.wait_for("q live")
+    console.send("X")
+    console.wait_for("this is a recording: nothing can be changed; :live goes back")
+    console.send("q")
+    console.wait_for("LIVE")
+    console.wait_for("q quit")
+    console.signal(signal.SIGTERM)
     assert console.wait_end() == 0
     console.assert_left_clean()
 

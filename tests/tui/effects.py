@@ -22,5 +22,8 @@ class Recorded:
     def keymap_names(self):
         return ("default", "own")
 
+    def recordings(self):
+        return ("a.rec", "'b c.rec'")
+
     def view_names(self):
         return ("mine", "yours")

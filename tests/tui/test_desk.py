@@ -107,3 +107,23 @@ def test_a_table_that_was_not_shown_for_a_while_keeps_its_cursor_row():
     while state.needs_window():
         state.show(project(picture, state.spec()))
     assert state.current().id == key
+
+
+def test_another_source_finds_no_row_chosen_and_the_first_one_all_as_it_was():
+    desk = Desk(detail=True, paused_at=5.0)
+    flows = desk.tables["flows"]
+    flows.resize(4)
+    flows.filter, flows.sort = "dn>1", (Sort("up"),)
+    flows.show(page("flows", *(but(FLOW, id=f"{number:08x}") for number in range(20))))
+    flows.move(9)
+    flows.toggle_mark()
+    before = flows.copied()
+    aside = desk.set_aside()
+    assert (desk.detail, desk.paused_at, flows.marks, flows.page) == (False, None, set(), None)
+    assert (flows.cursor_key, flows.cursor, flows.top, flows.resting) == (None, 0, 0, True)
+    assert (flows.filter, flows.sort) == ("dn>1", (Sort("up"),))
+    flows.filter, flows.sort = "", ()
+    desk.take_back(aside)
+    assert (desk.detail, desk.paused_at) == (True, 5.0)
+    assert desk.tables["flows"] is flows
+    assert flows == before

@@ -403,3 +403,20 @@ def test_a_cursor_that_nobody_moved_rests_on_the_first_row():
     state.home()
     settle(state, keys[::-1])
     assert (state.cursor, state.cursor_key) == (0, keys[-1])
+
+
+def test_a_copy_is_on_its_own_and_come_back_to_on_a_screen_of_another_height():
+    state = TableState(table="flows", height=3)
+    settle(state, keys_of(20))
+    state.move(12)
+    settle(state, keys_of(20))
+    state.toggle_mark()
+    kept = state.copied()
+    assert kept == state
+    state.forget_rows()
+    assert (len(kept.marks), kept.cursor, state.marks, state.cursor) == (1, 12, set(), 0)
+    state.resize(5)
+    state.become(kept)
+    assert (state.cursor, state.cursor_key, state.height) == (12, kept.cursor_key, 5)
+    assert state.top <= 12 < state.top + 5
+    assert state.marks == kept.marks

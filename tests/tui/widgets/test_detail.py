@@ -178,3 +178,12 @@ async def test_what_is_remembered_is_bounded(pilot):
         pilot.app.show(but(FLOW, id=f"{number:08x}"))
     assert len(rates(pilot.app.detail)) == FLOWS_REMEMBERED
     assert FLOW.id not in rates(pilot.app.detail)
+
+
+async def test_of_the_rows_of_another_source_nothing_is_remembered(pilot):
+    pilot.app.show(FLOW)
+    pilot.app.detail.toggle_pin()
+    pilot.app.detail.forget()
+    assert rates(pilot.app.detail) == {}
+    pilot.app.show(AGENT, table="agents")
+    assert any("beta" in line for line in pilot.app.text)

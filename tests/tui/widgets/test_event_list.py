@@ -9,6 +9,7 @@ from textual.events import MouseScrollDown, MouseScrollUp
 from rtun_core.event import Level, Stamped
 from rtun_core.events import FlowOpened, TunnelDegraded
 from rtun_core.view.units import Look
+from rtun_tui.event_log import EventLog
 from rtun_tui.widgets.event_list import EventList
 
 SIZE = (100, 7)  # five lines in a frame
@@ -177,3 +178,19 @@ async def test_private_masks_what_is_drawn(pilot):
     pilot.app.list.look = Look(private=True)
     await pilot.pause()
     assert "10.1.*.*" in pilot.app.texts()[1]
+
+
+async def test_other_events_can_be_shown_and_these_again(pilot):
+    events = pilot.app.list
+    events.add(flows(2))
+    await pilot.pause()
+    before = pilot.app.texts()
+    mine = events.exchange(EventLog())
+    events.add(degraded(0, 1))
+    await pilot.pause()
+    assert pilot.app.texts() != before
+    assert events.stamped[-1].event.tunnel
+    mine.add([])
+    events.exchange(mine)
+    await pilot.pause()
+    assert pilot.app.texts() == before
