@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from textual.app import App
@@ -19,6 +19,7 @@ from textual.reactive import reactive
 from rtun_core.cli.console import ConsoleEnd, EndKind
 from rtun_core.engine.source import Picture, Source
 from rtun_core.errors import RtunError, UsageError
+from rtun_core.view.columns import TableId
 from rtun_core.view.filter_text import FilterError
 from rtun_core.view.units import Look, masked_text
 from rtun_tui.acts import Acts
@@ -28,6 +29,7 @@ from rtun_tui.completion import completions
 from rtun_tui.desk import Desk
 from rtun_tui.effects import ConsoleEffects
 from rtun_tui.execution import Execution
+from rtun_tui.filter_sign import SLOW, FilterSign
 from rtun_tui.governor import Governor
 from rtun_tui.host import Manner
 from rtun_tui.keymap import Keymap
@@ -85,6 +87,7 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
         self.manner = manner
         self.wall = wall
         self.desk = new_desk(settings)
+        self.filter_sign = FilterSign()
         self.governor = Governor(1 / settings.interval_hz)
         self.execution = Execution(self)
         self.replaying = Replaying(self)
@@ -164,6 +167,7 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
                 self.call_after_refresh(self._on_settled)
             header = self.overview.pane(Header)
             header.source, header.interval = self.source.title, self.governor.pause
+            self.overview.signs = self._signs(picture)
             self.overview.show(picture, self.source.status)
         self.overview.draw_now()
 
@@ -180,6 +184,16 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
                 state.filter_on = False
             self.say(f"{error}; filters are off now" if active else str(error), "error")
             return None
+
+    def _signs(self, picture: Picture) -> Mapping[TableId, str]:
+        """What is to be said of filters that take long; there may be more to say a little later."""
+        filters = {
+            table: state.filter if state.filter_on else "" for table, state in self.desk.tables.items()
+        }
+        signs = self.filter_sign.look(filters, waiting=self.source.waiting, costs=picture.costs)
+        if self.filter_sign.due:
+            asyncio.get_running_loop().call_later(SLOW, self._look_soon)
+        return signs
 
     def _await_beat(self) -> None:
         # A timer of Textual's would take a task and two messages for each beat.

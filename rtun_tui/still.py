@@ -27,6 +27,7 @@ class StillSource:
     """Looks at a world that stands still between two calls of `advance`."""
 
     title = "relay"
+    waiting = False
 
     def __init__(self, world: SimulatedWorld, *, past: float = 300.0) -> None:
         """`past`: seconds that are played first, so that plots and events have something to show."""

@@ -105,6 +105,11 @@ class AttachedSource:
         self._interval = min(SLOWEST, max(FASTEST, seconds))
         self._changed.set()
 
+    @property
+    def waiting(self) -> bool:
+        """Whether the engine has not answered the newest look yet."""
+        return self._picture is not None and self._answered < self._turn
+
     def watch(self, call: Callable[[], None]) -> None:
         """Have `call` made when an answer from the engine has come."""
         self.on_picture = call

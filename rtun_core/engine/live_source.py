@@ -7,18 +7,18 @@ import contextvars
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 import msgspec
 
 from rtun_core.commands import Command, CommandResult
 from rtun_core.engine.engine_thread import EngineThread
-from rtun_core.engine.source import Picture, SourceStatus
+from rtun_core.engine.source import Picture, SourceStatus, looked_up
 from rtun_core.errors import CommandRefused, RtunError
 from rtun_core.event import Stamped
 from rtun_core.events import Notice
 from rtun_core.model import Snapshot
-from rtun_core.view.columns import TableId
 from rtun_core.view.page import Page, ViewSpec
 from rtun_core.view.project import project, select_keys
 
@@ -31,6 +31,8 @@ class LiveSource:
 
     A look asks for the next snapshot: while nobody looks, none is taken.
     """
+
+    waiting = False  # a look is answered at once
 
     def __init__(self, thread: EngineThread, *, who: str = "console") -> None:
         self._thread = thread
@@ -69,14 +71,13 @@ class LiveSource:
         snapshot = self._held or self._snapshot
         if snapshot is None:
             return None
-        begin = time.thread_time()
-        pages: dict[TableId, Page] = {spec.table: project(snapshot, spec) for spec in specs}
-        cost = time.thread_time() - begin
+        pages, costs = looked_up(specs, partial(project, snapshot))
         return Picture(
             snapshot=msgspec.structs.replace(snapshot, flows=()),
             pages=pages,
             history=self._thread.engine.history,
-            cost=cost,
+            cost=sum(costs.values()),
+            costs=costs,
         )
 
     def hold(self, *, on: bool) -> None:

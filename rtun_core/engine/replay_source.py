@@ -13,12 +13,11 @@ import msgspec
 from rtun_core.commands import Command, CommandResult
 from rtun_core.engine.recording_reader import Place, RecordingReader
 from rtun_core.engine.replay_clock import ReplayClock, clock, moment
-from rtun_core.engine.source import Picture, SourceStatus
+from rtun_core.engine.source import Picture, SourceStatus, looked_up
 from rtun_core.errors import CommandRefused, RtunError, UsageError
 from rtun_core.event import Stamped
 from rtun_core.events import Notice
 from rtun_core.model import Snapshot
-from rtun_core.view.columns import TableId
 from rtun_core.view.event_filter import compile_event_filter
 from rtun_core.view.history import SAMPLES, History, HistoryPicture
 from rtun_core.view.page import Page, ViewSpec
@@ -37,6 +36,8 @@ class ReplaySource:
     The file is read on the console's thread, a picture when it is due: 3 ms for one of 10,000 flows, and up
     to 60 times that after a jump, of which the pictures since the last key frame are made.
     """
+
+    waiting = False  # a look is answered at once
 
     def __init__(
         self,
@@ -121,13 +122,13 @@ class ReplaySource:
         self._advance()
         if self._shown is None:
             return None
-        begin = time.thread_time()
-        pages: dict[TableId, Page] = {spec.table: self._page(spec) for spec in specs}
+        pages, costs = looked_up(specs, self._page)
         return Picture(
             snapshot=msgspec.structs.replace(self._shown[1], flows=(), recording=""),
             pages=pages,
             history=self._past.picture,
-            cost=time.thread_time() - begin,
+            cost=sum(costs.values()),
+            costs=costs,
         )
 
     async def page(self, spec: ViewSpec) -> Page:

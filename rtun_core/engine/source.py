@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from rtun_core.commands import Command, CommandResult
@@ -24,12 +25,28 @@ class SourceStatus(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One look: the snapshot without its flows, the page of every table that was asked for, the history."""
+    """One look: the snapshot without its flows, the page of every table that was asked for, the history.
+
+    `cost` is how many seconds of CPU the pages took, `costs` those of each, where they were made here.
+    """
 
     snapshot: Snapshot
     pages: Mapping[TableId, Page]
     history: HistoryPicture
-    cost: float = 0.0  # seconds of CPU that the pages took
+    cost: float = 0.0
+    costs: Mapping[TableId, float] = field(default_factory=dict)
+
+
+def looked_up(
+    specs: Sequence[ViewSpec], page: Callable[[ViewSpec], Page]
+) -> tuple[dict[TableId, Page], dict[TableId, float]]:
+    """The page of each spec, and the seconds of CPU that it took."""
+    pages, costs = {}, {}
+    for spec in specs:
+        begin = time.thread_time()
+        pages[spec.table] = page(spec)
+        costs[spec.table] = time.thread_time() - begin
+    return pages, costs
 
 
 class Source(Protocol):
@@ -46,6 +63,10 @@ class Source(Protocol):
     @property
     def refusal(self) -> str:
         """Why no command can be executed here; empty when they can."""
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the pages of the last look are still those of specs before."""
 
     def look(self, specs: Sequence[ViewSpec]) -> Picture | None:
         """The newest picture with these pages; None before the first. Never blocks.

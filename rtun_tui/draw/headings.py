@@ -49,12 +49,19 @@ def sort_text(state: TableState, *, ascii: bool = False) -> str:
     return f"by {names} {down if state.sort[0].descending else up}"
 
 
-def note(state: TableState, *, ascii: bool = False) -> str:
+def filter_text(state: TableState, sign: str = "") -> str:
+    """`filter: dn>1M`; with a sign, which says that it takes long, `filter (80 ms): dn>1M`."""
+    if not state.filter:
+        return f"filter ({sign})" if sign else ""
+    off = "" if state.filter_on else " off"
+    return f"filter{off}{f' ({sign})' if sign else ''}: {state.filter}"
+
+
+def note(state: TableState, *, ascii: bool = False, sign: str = "") -> str:
     """What stands at the right end of a title: marks, filter, order."""
     parts = []
     if state.marks:
         parts.append(f"{len(state.marks)} marked")
-    if state.filter:
-        parts.append(f"filter{'' if state.filter_on else ' off'}: {state.filter}")
+    parts.append(filter_text(state, sign))
     parts.append(sort_text(state, ascii=ascii))
     return "  ".join(part for part in parts if part)

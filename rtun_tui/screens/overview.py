@@ -97,6 +97,7 @@ class Overview(Screen[None], inherit_bindings=False):
             Tiny(id="tiny"),
         )
         self._all = (Header(id="header", wall=wall), Tabs(id="tabs"), *self._tables.values(), *others)
+        self.signs: Mapping[TableId, str] = {}  # of filters that take long
         self._words: Mapping[str, str] = {}
         self._hinted = {pane: hinted(pane, keymap, self._words) for pane in PANES}
         # Looked up at each look and each key: searching the tree for them costs more.
@@ -210,7 +211,7 @@ class Overview(Screen[None], inherit_bindings=False):
             widget = self.table(table)
             key = self._pane_key(table)
             widget.heading = heading(table, desk.tables[table], key=key) if framed else ""  # else it is a tab
-            widget.note = note(desk.tables[table], ascii=self._ascii)
+            widget.note = self._note(table)
         self.pane(EventList).heading = heading("events", key=self._pane_key("events"))
         tabs = [
             Tab(pane, short_heading(pane, desk.tables.get(pane), key=self._pane_key(pane)))  # type: ignore[call-overload]
@@ -219,9 +220,17 @@ class Overview(Screen[None], inherit_bindings=False):
         self.pane(Tabs).show(tabs, desk.pane, places(desk.table) if desk.pane in TABLES else "")
         if not self.prompt.editing:
             self.hush()
-        text = desk.table.filter
-        self.prompt.idle(f"/ {text}{'' if desk.table.filter_on else '  (off)'}" if text else "")
+        self.prompt.idle(self._resting())
         self.pane(KeyHints).show(self._hints())
+
+    def _note(self, table: TableId) -> str:
+        return note(self.desk.tables[table], ascii=self._ascii, sign=self.signs.get(table, ""))
+
+    def _resting(self) -> str:
+        """What stands in the prompt while nothing is typed or told: the filter of the table in front."""
+        state = self.desk.table
+        words = self.signs.get(state.table, "") if state.filter_on else "off"
+        return f"/ {state.filter}{f'  ({words})' if words else ''}" if state.filter else ""
 
     def _pane_key(self, pane: str) -> str:
         """What leads to a pane; empty when no key does."""
@@ -332,7 +341,7 @@ class Overview(Screen[None], inherit_bindings=False):
 
     def on_live_table_marks_changed(self, event: LiveTable.MarksChanged) -> None:
         """The title says how many there are."""
-        self.table(event.table).note = note(self.desk.tables[event.table], ascii=self._ascii)
+        self.table(event.table).note = self._note(event.table)
 
     def on_live_table_cursor_moved(self) -> None:
         """The drawer follows the cursor."""

@@ -137,8 +137,10 @@ async def test_pictures_go_on_and_history_with_them(source, picture_of, until):
 async def test_the_last_pages_stay_until_the_new_ones_come(source, picture_of):
     before = await picture_of(source)
     changed = (*SPECS[:-1], msgspec.structs.replace(FLOWS, filter="tunnel=t5", sort=(Sort("src"),)))
+    assert not source.waiting
     assert source.look(changed) is before
-    after = await picture_of(source, changed, lambda picture: picture is not before)
+    assert source.waiting
+    after = await picture_of(source, changed, lambda picture: not source.waiting)
     assert {row.tunnel for row in after.pages["flows"].rows} == {"t5"}
 
 

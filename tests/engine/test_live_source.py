@@ -107,7 +107,9 @@ async def test_a_look_has_the_pages_and_no_flows(source):
     assert keys(picture) == [3, 2, 1]
     assert picture.pages["agents"].total == 0
     assert picture.snapshot.flows == ()
-    assert picture.cost >= 0
+    assert set(picture.costs) == {"flows", "agents"}
+    assert picture.cost == sum(picture.costs.values()) >= 0
+    assert not source.waiting
     assert picture.history.step == 1.0
 
 

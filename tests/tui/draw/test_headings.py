@@ -25,6 +25,15 @@ def test_all_are_shown():
     assert heading("agents", state) == "1 Agents 5"
 
 
+def test_a_filter_that_takes_long_says_so():
+    state = table(filter="dn>1M", sort=(Sort("dn"),))
+    assert note(state, ascii=True, sign="80 ms") == "filter (80 ms): dn>1M  by dn ^"
+    state.filter_on = False
+    assert note(state, ascii=True, sign="filtering") == "filter off (filtering): dn>1M  by dn ^"
+    state.filter = ""
+    assert note(state, ascii=True, sign="filtering") == "filter (filtering)  by dn ^"
+
+
 def test_another_key_leads_there_or_none():
     assert heading("flows", table(), key="F3") == "F3 Flows 212 of 1,284"
     assert short_heading("flows", table(), key="") == "Flows 212/1,284"
