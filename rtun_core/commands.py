@@ -22,10 +22,14 @@ MOST_TOLD = 5  # flows that the log names of those that a command is about
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True, tag_field="command"):
-    """Base of all commands. `words` is how it is spelt, `help` what it does."""
+    """Base of all commands. `words` is how it is spelt, `help` what it does.
+
+    `bare` names the option that may also be given as the last word, without its name.
+    """
 
     words: ClassVar[tuple[str, ...]] = ()
     help: ClassVar[str] = ""
+    bare: ClassVar[str] = ""
 
 
 class SwitchAgent(Command, frozen=True, kw_only=True, tag="agent.use"):
@@ -149,6 +153,7 @@ class StartRecording(Command, frozen=True, kw_only=True, tag="record.start"):
 
     words: ClassVar[tuple[str, ...]] = ("record", "start")
     help: ClassVar[str] = "record what happens for rtun replay (default: into a new file)"
+    bare: ClassVar[str] = "path"
     path: Annotated[str, msgspec.Meta(min_length=1, max_length=4096)] | None = None
 
 
@@ -201,6 +206,8 @@ def usage(kind: type[Command]) -> str:
         upper = field.name.upper()
         if field.required:
             parts.append(f"{upper}..." if _is_tuple(kind, field.name) else upper)
+        elif field.name == kind.bare:
+            parts.append(f"[{upper}]")
         else:
             parts.append(f"[--{field.name}]" if field.default is False else f"[--{field.name} {upper}]")
     return " ".join(parts)
@@ -327,6 +334,8 @@ def _place(kind: type[Command], required: list[str], plain: list[str], fields: d
         raise _misuse(kind, f"{required[len(plain)].upper()} is missing")
     for index, name in enumerate(required):
         fields[name] = plain[index:] if _is_tuple(kind, name) else plain[index]
+    if kind.bare and kind.bare not in fields and len(plain) == len(required) + 1:
+        fields[kind.bare] = plain.pop()
     if len(plain) > len(required) and not (required and _is_tuple(kind, required[-1])):
         raise _misuse(kind, f"{plain[len(required)]!r} is one word too many")
 

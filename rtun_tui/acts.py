@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
-
-import msgspec
 
 from rtun_core.cli.console import EndKind
 from rtun_core.errors import RtunError
-from rtun_core.event import Level, counted
-from rtun_core.view.cells import cell_text
+from rtun_core.event import Level
 from rtun_core.view.columns import COLUMNS
-from rtun_core.view.page import MAX_LIMIT
+from rtun_tui.desk import PANES
 from rtun_tui.draw.headings import NAMES, heading
 from rtun_tui.effects import ConsoleEffects
-from rtun_tui.export import export_text
 from rtun_tui.host import Host
 from rtun_tui.key_actions import TABLES, KeyAction
 from rtun_tui.keymap import ACTIONS, display_key
@@ -23,6 +18,7 @@ from rtun_tui.operations import OPERATIONS
 from rtun_tui.screens.choose import Choose
 from rtun_tui.screens.columns import ChooseColumns
 from rtun_tui.screens.help import Help
+from rtun_tui.taking import Taking
 from rtun_tui.view_commands import units_text
 from rtun_tui.widgets.detail import Detail
 from rtun_tui.widgets.event_list import EventList
@@ -69,6 +65,7 @@ class Acts:
 
     def __init__(self, app: Host, effects: ConsoleEffects) -> None:
         self._app = app
+        self._taking = Taking(app)
         self._interrupted_at = float("-inf")
         self.table: Mapping[str, Callable[[], object]] = {
             "mark.range": self._mark_range,
@@ -96,9 +93,9 @@ class Acts:
             "show.theme": self._choose_theme,
             "show.health": self._health,
             "show.level": self._level,
-            "take.copy": self._copy,
-            "take.copy-json": self._copy_json,
-            "take.export": self._export,
+            "take.copy": self._taking.copy,
+            "take.copy-json": self._taking.copy_json,
+            "take.export": self._taking.choose_form,
             "app.command": lambda: app.overview.type_line("app.command"),
             "app.palette": effects.palette,
             "app.help": lambda: app.push_screen(Help(app.keymap, app.desk.pane, app.palette)),
@@ -169,7 +166,8 @@ class Acts:
 
     def _mark_range(self) -> None:
         if not self._live.action_mark_to_cursor():
-            self._app.say("mark a row with space first; the range reaches from there, within a few screens")
+            key = self._app.keymap.display("mark.toggle")
+            self._app.say(f"mark a row with {key} first; the range reaches from there, within a few screens")
 
     def _clear_marks(self) -> None:
         if self._app.desk.table.marks:
@@ -178,9 +176,14 @@ class Acts:
             self._app.say("no row is marked")
 
     def _jump(self) -> None:
-        panes = ("agents", "tunnels", "flows", "events", "rules")
-        options = [(pane, heading(pane, self._app.desk.tables.get(pane), key="")) for pane in panes]  # type: ignore[call-overload]
-        self._app.push_screen(Choose("Go to", options, current=self._app.desk.pane), self._jumped)
+        app = self._app
+        letters = {pane[0]: pane for pane in PANES}
+        options = [
+            (pane, heading(pane, app.desk.tables.get(pane), key=letter))  # type: ignore[call-overload]
+            for letter, pane in letters.items()
+        ]
+        own = {key: pane for pane in PANES for key in app.keymap.of(f"pane.{pane}")}
+        app.push_screen(Choose("Go to", options, current=app.desk.pane, keys=own | letters), self._jumped)
 
     def _jumped(self, pane: str | None) -> None:
         if pane is not None:
@@ -226,7 +229,7 @@ class Acts:
     def _toggle_filter(self) -> None:
         state = self._app.desk.table
         if not state.filter:
-            self._app.say("there is no filter: / begins one")
+            self._app.say(f"there is no filter: {self._app.keymap.display('filter.edit')} begins one")
             return
         state.filter_on = not state.filter_on
         self._app.look()
@@ -234,7 +237,9 @@ class Acts:
     def _match(self, step: int) -> None:
         events = self._app.overview.pane(EventList)
         if not events.search:
-            self._app.say("nothing is searched for: / begins a search")
+            self._app.say(
+                f"nothing is searched for: {self._app.keymap.display('filter.edit')} begins a search"
+            )
         else:
             events.action_match(step)
 
@@ -315,63 +320,7 @@ class Acts:
         self._app.governor.slower()
         self._app.say(f"a look every {self._app.governor.interval:g} s")
 
-    # -- taking --------------------------------------------------------------------------------
-
-    async def _rows(self) -> list[Any]:
-        """The marked rows that pass the filter, else the one under the cursor."""
-        state = self._app.desk.table
-        if not state.marks:
-            row = state.current()
-            return [] if row is None else [row]
-        page = await self._app.source.page(
-            msgspec.structs.replace(state.marked_spec(), offset=0, limit=MAX_LIMIT)
-        )
-        return list(page.rows)
-
-    async def _copy(self) -> None:
-        if self._app.desk.pane == "events":
-            self._take(self._app.overview.pane(EventList).visible_text())
-            return
-        state = self._app.desk.table
-        columns = state.shown_columns()
-        look, now = self._app.desk.look, self._now
-        lines = [
-            "  ".join(cell_text(column, row, look, now) for column in columns) for row in await self._rows()
-        ]
-        self._take("\n".join(lines))
-
-    async def _copy_json(self) -> None:
-        if self._app.desk.pane == "events":
-            self._take(self._app.overview.pane(EventList).visible_json())
-            return
-        state = self._app.desk.table
-        rows = await self._rows()
-        self._take(export_text("ndjson", state.table, rows, self._app.desk.look, self._now).rstrip())
-
-    @property
-    def _now(self) -> float:
-        picture = self._app.overview.picture
-        return picture.snapshot.ts if picture is not None else 0.0
-
-    def _take(self, text: str) -> None:
-        if not text:
-            self._app.say("there is nothing to copy")
-            return
-        self._app.copy_to_clipboard(text)
-        first, *others = text.splitlines()
-        more = f" and {counted(len(others), 'more line')}" if others else ""
-        self._app.say(f"copied: {first[:60]}{' ...' if len(first) > 60 else ''}{more}")
-
-    def _export(self) -> None:
-        forms = (("csv", "CSV, for spreadsheets"), ("ndjson", "NDJSON, one row a line"))
-
-        def chosen(form: str | None) -> None:
-            if form is not None:
-                self._app.run_worker(self._app.run_line(f"export {form}"), group="command")
-
-        desk = self._app.desk
-        what = "events" if desk.pane == "events" else desk.table.table
-        self._app.push_screen(Choose(f"Export {what}", forms), chosen)
+    # -- time and leaving ----------------------------------------------------------------------
 
     def _seen(self, text: str) -> None:
         """Draw what has changed before the next beat, and say what it is."""
@@ -398,6 +347,6 @@ class Acts:
         self._interrupted_at = now
         selected = self._app.screen.get_selected_text()
         if selected:
-            self._take(selected)
+            self._taking.take(selected)
         else:
             self._app.say("once more within a second quits")

@@ -24,9 +24,10 @@ from rtun_tui.file_stamp import stamp
 from rtun_tui.governor import FASTEST, SLOWEST
 from rtun_tui.host import Host
 from rtun_tui.screens.command_palette import CommandPalette
-from rtun_tui.screens.help import Help
+from rtun_tui.screens.help import Help, topics
 from rtun_tui.screens.leave import Leave
 from rtun_tui.settings import SavedView
+from rtun_tui.strict_toml import nearest
 from rtun_tui.table_state import TableState
 from rtun_tui.widgets.detail import Detail
 from rtun_tui.widgets.event_list import EventList
@@ -239,8 +240,14 @@ class ConsoleEffects:
 
     def help(self, topic: str | None) -> str:
         """Keys and commands, on a screen of their own."""
+        if topic is not None and topic not in topics():
+            raise UsageError(f"there is no help of {topic}; {nearest(topic, topics())}")
         self._app.push_screen(Help(self._app.keymap, self._app.desk.pane, self._app.palette, topic=topic))
         return ""
+
+    def help_topics(self) -> Sequence[str]:
+        """What there is help of."""
+        return topics()
 
     def palette(self) -> None:
         """Find a command."""

@@ -104,7 +104,7 @@ def use_agent(context: Context) -> Answer:
     """Switch to the agent under the cursor."""
     agent = _row(context, AgentView)
     if agent is None:
-        return Refusal("using an agent starts from the Agents pane: press 1 and choose one")
+        return Refusal("using an agent starts from the Agents pane: choose one there")
     if agent.state is AgentState.IN_USE:
         return Refusal(f"agent {agent.id} is in use already")
     if agent.state is AgentState.LOST:
@@ -134,7 +134,7 @@ def probe_agent(context: Context) -> Answer:
     """Measure the way to the agent under the cursor."""
     agent = _row(context, AgentView)
     if agent is None:
-        return Refusal("probing an agent starts from the Agents pane: press 1 and choose one")
+        return Refusal("probing an agent starts from the Agents pane: choose one there")
     command = ProbeAgent(name=agent.name, instance=agent.instance or None)
     return Proposal(command=command, question=f"Probe agent {agent.id}?", verb="Probe", ask=False)
 
@@ -155,7 +155,7 @@ def drain_tunnel(context: Context) -> Answer:
     """Move the flows of the tunnel under the cursor elsewhere, then close it."""
     tunnel = _row(context, TunnelView)
     if tunnel is None:
-        return Refusal("draining starts from the Tunnels pane: press 2 and choose a tunnel")
+        return Refusal("draining starts from the Tunnels pane: choose a tunnel there")
     if tunnel.state is TunnelState.DRAINING:
         return Refusal(f"tunnel {tunnel.id} is draining already, {counted(tunnel.flows, 'flow')} left")
     if tunnel.state is TunnelState.OPENING:
@@ -173,7 +173,7 @@ def recycle_tunnel(context: Context) -> Answer:
     """Replace the tunnel under the cursor; what is carried over a WebSocket gets a new one."""
     tunnel = _row(context, TunnelView)
     if tunnel is None:
-        return Refusal("replacing a tunnel starts from the Tunnels pane: press 2 and choose one")
+        return Refusal("replacing a tunnel starts from the Tunnels pane: choose one there")
     if tunnel.state not in (TunnelState.UP, TunnelState.DEGRADED):
         return Refusal(f"tunnel {tunnel.id} is {tunnel.state} and cannot be replaced")
     return Proposal(
@@ -192,7 +192,7 @@ def close(context: Context) -> Answer:
         return _close_tunnel(context)
     flows = _chosen_flows(context)
     if not flows:
-        return _no_flows(context, "closing works on flows and tunnels: press 3 or 2 and choose one")
+        return _no_flows(context, "closing works on flows and tunnels: choose one in its pane")
     what = f"flow {flows[0]}" if len(flows) == 1 else f"{len(flows)} marked flows"
     return Proposal(
         command=CloseFlow(flows=flows),
@@ -210,7 +210,7 @@ def move_flows(context: Context) -> Answer:
     """Move the flows that are chosen to a tunnel that is then to be chosen."""
     flows = _chosen_flows(context)
     if not flows:
-        return _no_flows(context, "moving starts from the Flows pane: press 3 and choose or mark flows")
+        return _no_flows(context, "moving starts from the Flows pane: choose or mark flows there")
     tunnels = _destinations(context, flows)
     if not tunnels:
         return Refusal("there is no other tunnel that could take these flows")
@@ -234,7 +234,7 @@ def prefer_tunnel(context: Context) -> Answer:
     """Send new flows to the tunnel under the cursor while it is healthy, or take that back."""
     tunnel = _row(context, TunnelView)
     if tunnel is None:
-        return Refusal("preferring starts from the Tunnels pane: press 2 and choose a tunnel")
+        return Refusal("preferring starts from the Tunnels pane: choose a tunnel there")
     if tunnel.preferred:
         command, question = PreferTunnel(tunnel=NO_PREFERENCE), f"Prefer {tunnel.id} no longer?"
     elif tunnel.state in (TunnelState.UP, TunnelState.DEGRADED):
@@ -347,7 +347,7 @@ def _chosen_flows(context: Context) -> tuple[FlowId, ...]:
 
 def _no_flows(context: Context, why: str) -> Refusal:
     if context.table == "flows" and context.hidden:
-        return Refusal("none of the marked flows is shown: change the filter, or press * to drop the marks")
+        return Refusal("none of the marked flows is shown: change the filter, or take the marks away")
     return Refusal(why)
 
 

@@ -49,6 +49,7 @@ class Effects(Protocol):
     def seek_event(self, by: int, text: str) -> str: ...
     def speed(self, factor: float) -> str: ...
     def help(self, topic: str | None) -> str: ...
+    def help_topics(self) -> Sequence[str]: ...
     def quit(self) -> str: ...
     def detach(self) -> str: ...
 
@@ -357,7 +358,11 @@ VIEW_COMMANDS: tuple[ViewCommand, ...] = (
     ),
     ViewCommand(("speed",), "speed FACTOR", "in a recording: how fast it plays, 0.1 to 100", _speed),
     ViewCommand(
-        ("help",), "help [TOPIC]", "keys and commands", lambda _d, e, words: e.help(_optional(words))
+        ("help",),
+        "help [TOPIC]",
+        "keys and commands; of a topic, a table, or the commands that begin with a word",
+        lambda _d, effects, words: effects.help(_optional(words)),
+        lambda _, effects: effects.help_topics(),
     ),
     ViewCommand(
         ("close",), "close", "close the console; what it shows goes on", lambda _d, e, _w: e.detach()

@@ -18,6 +18,7 @@ from rtun_core.commands import (
     PinAgent,
     Quit,
     SetLimits,
+    StartRecording,
     SwitchAgent,
     decode_command,
     encode_command,
@@ -105,7 +106,7 @@ def test_usages():
         "flow close FLOWS...",
         "rule pause RULE",
         "rule resume RULE",
-        "record start [--path PATH]",
+        "record start [PATH]",
         "record stop",
         "quit",
     ]
@@ -177,3 +178,16 @@ def test_json_that_is_no_command(data):
 
 def test_result_has_a_json_form():
     assert msgspec.json.encode(CommandResult(text="done")) == b'{"text":"done","data":{}}'
+
+
+@pytest.mark.parametrize("given", ["a.rec", "--path a.rec", "--path=a.rec"])
+def test_a_recording_is_named_with_or_without_the_word_for_it(given):
+    line = f"record start {given}"
+    assert parse_command(line) == StartRecording(path="a.rec")
+    assert parse_command(spell(parse_command(line))) == parse_command(line)
+
+
+@pytest.mark.parametrize("line", ["record start a.rec b.rec", "record start a.rec --path b.rec"])
+def test_a_recording_has_one_name(line):
+    with pytest.raises(UsageError, match=r"is one word too many; accepted: record start \[PATH\]"):
+        parse_command(line)

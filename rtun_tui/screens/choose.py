@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
+from textual.events import Key
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from rtun_tui.screens.dialog import Dialog
 
+MEANT = frozenset({"j", "k", "q", "up", "down", "enter", "escape"})  # keys that mean something here
+
 
 class Choose(Dialog[str | None]):
-    """Dismisses with the value that was chosen, or None. `on_look` is called while the cursor moves."""
+    """Dismisses with the value that was chosen, or None. `on_look` is called while the cursor moves.
+
+    `keys` choose a value at once; those that move or cancel do that all the same.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q", "cancel", "cancel", show=False),
@@ -30,6 +36,7 @@ class Choose(Dialog[str | None]):
         *,
         current: str | None = None,
         on_look: Callable[[str], None] | None = None,
+        keys: Mapping[str, str] | None = None,
     ) -> None:
         """`options`: value and text of each."""
         super().__init__()
@@ -37,6 +44,7 @@ class Choose(Dialog[str | None]):
         self._options = list(options)
         self._current = current
         self._on_look = on_look
+        self._keys = dict(keys or {})
 
     def compose(self) -> ComposeResult:
         """A titled list."""
@@ -51,6 +59,13 @@ class Choose(Dialog[str | None]):
         options = self.query_one(OptionList)
         options.highlighted = values.index(self._current) if self._current in values else 0
         options.focus()
+
+    def on_key(self, event: Key) -> None:
+        """A key that nothing else has used."""
+        value = self._keys.get(event.key)
+        if value is not None and event.key not in MEANT:
+            event.stop()
+            self.dismiss(value)
 
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
         """Let the user see what it would be like."""

@@ -35,16 +35,25 @@ def help_text(keymap: Keymap, pane: str, topic: str | None, palette: Palette) ->
     if topic in (None, "keys"):
         parts.append(_keys(keymap, pane, palette))
     if topic in (None, "commands"):
-        parts.append(_block("commands, after : or ctrl+p", _commands(), palette))
+        typed, found = keymap.display("app.command"), keymap.display("app.palette")
+        parts.append(_block(f"commands, after {typed} or {found}", _commands(), palette))
     if topic in (None, "filter"):
-        parts.append(_block("filter, after /", list(FILTER_HELP), palette))
+        parts.append(_block(f"filter, after {keymap.display('filter.edit')}", list(FILTER_HELP), palette))
     if topic == "columns" or topic in TABLES:
         tables = [table for table in TABLES if topic in ("columns", table)]
         parts += [
             _block(f"columns of {table}", [(each.id, each.help) for each in COLUMNS[table]], palette)
             for table in tables
         ]
+    if topic is not None and not parts:
+        parts.append(_block(topic, _commands(topic), palette))
     return Text("\n").join(parts)
+
+
+def topics() -> list[str]:
+    """What there is help of: topics of ours, tables, and first words of commands."""
+    words = {usage.partition(" ")[0] for usage, _ in _commands()}
+    return [*TOPICS, *TABLES, *sorted(words - {*TOPICS, *TABLES})]
 
 
 def keys_of(keymap: Keymap, pane: str) -> list[tuple[str, str, str]]:
@@ -57,9 +66,11 @@ def keys_of(keymap: Keymap, pane: str) -> list[tuple[str, str, str]]:
     ]
 
 
-def _commands() -> list[tuple[str, str]]:
+def _commands(word: str = "") -> list[tuple[str, str]]:
+    """Spelling and help of every command, or of those that begin with a word."""
     engine = [(usage(kind), kind.help) for kind in COMMANDS if kind is not Quit]
-    return sorted([*engine, *((each.usage, each.help) for each in VIEW_COMMANDS)])
+    every = sorted([*engine, *((each.usage, each.help) for each in VIEW_COMMANDS)])
+    return [(spelt, about) for spelt, about in every if not word or spelt.split()[0] == word]
 
 
 def _keys(keymap: Keymap, pane: str, palette: Palette) -> Text:

@@ -22,6 +22,9 @@ class Recorded:
     def keymap_names(self):
         return ("default", "own")
 
+    def help_topics(self):
+        return ("keys", "sort")
+
     def recordings(self):
         return ("a.rec", "'b c.rec'")
 

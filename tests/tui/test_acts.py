@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 import pytest
@@ -24,6 +23,7 @@ from rtun_core.commands import (
 )
 from rtun_core.event import Level
 from rtun_core.model import AgentState, RuleState, TunnelState
+from rtun_tui.keymap import Keymap
 
 ADDRESS = re.compile(r"\d+\.\d+\.\d+\.\d+|2001:db8:[0-9a-f]+::[0-9a-f]+")
 
@@ -91,6 +91,31 @@ async def test_go_to_a_pane_by_a_list(console):
         assert c.desk.pane == "tunnels"
         await c.press("ctrl+o", "escape")
         assert c.desk.pane == "tunnels"
+
+
+@pytest.mark.parametrize(("key", "pane"), [("t", "tunnels"), ("e", "events"), ("5", "rules"), ("f", "flows")])
+async def test_a_letter_jumps_to_its_pane(console, key, pane):
+    async with console() as c:
+        await c.press("1", "ctrl+o")
+        assert "t Tunnels" in c.text
+        await c.press(key)
+        assert (c.dialog, c.desk.pane) == ("", pane)
+
+
+async def test_what_is_told_names_the_keys_in_force(console):
+    keys = {"mark.toggle": ("f5",), "filter.edit": ("f6",), "time.pause": ("f7",), "app.command": ("f8",)}
+    async with console(keymap=Keymap({**Keymap().keys, **keys})) as c:
+        await c.press("ctrl+@")
+        assert c.said.startswith("mark a row with F5 first")
+        await c.press("backslash")
+        assert c.said == "there is no filter: F6 begins one"
+        await c.press("f7")
+        assert c.said == "paused: counting goes on, F7 resumes"
+        await c.press("4", "n")
+        assert c.said == "nothing is searched for: F6 begins a search"
+        c.app.effects.help("filter")
+        await c.settle()
+        assert "filter, after F6" in c.text
 
 
 # -- looking ---------------------------------------------------------------------------------------
@@ -188,7 +213,7 @@ async def test_marks_one_by_one_and_from_to(console):
         await c.press("asterisk")
         assert c.said == "no row is marked"
         await c.press("ctrl+@")
-        assert c.said.startswith("mark a row with space first")
+        assert c.said.startswith("mark a row with Space first")
 
 
 # -- filtering -------------------------------------------------------------------------------------
@@ -415,45 +440,6 @@ async def test_privacy_on_a_tiny_terminal_too(console):
         c.app.overview.sync()
         await c.settle()
         assert not ADDRESS.search(c.text)
-
-
-# -- taking ----------------------------------------------------------------------------------------
-
-
-async def test_a_row_is_copied_as_it_is_written(console):
-    async with console() as c:
-        await c.press("y")
-        row = c.flows.current()
-        assert c.app.clipboard.startswith(f"{row.id}  {row.source}  {row.target}  {row.tunnel}  ")
-        assert c.said.startswith(f"copied: {row.id}")
-        await c.press("Y")
-        assert json.loads(c.app.clipboard)["flow"] == row.id
-
-
-async def test_marked_rows_are_copied_wherever_they_are(console):
-    async with console() as c:
-        await c.press("space", "G", "space", "g", "y")
-        lines = c.app.clipboard.splitlines()
-        assert {line.split()[0] for line in lines} == c.flows.marks
-        assert len(lines) == 2
-        assert c.said.endswith("and 1 more line")
-        await c.press("Y")
-        assert {json.loads(line)["flow"] for line in c.app.clipboard.splitlines()} == c.flows.marks
-
-
-async def test_events_in_sight_are_copied(console):
-    async with console(past=120) as c:
-        await c.press("4", "y")
-        assert c.app.clipboard == c.events.visible_text()
-        await c.press("Y")
-        assert all(json.loads(line)["type"] for line in c.app.clipboard.splitlines())
-
-
-async def test_nothing_to_copy_is_told(console):
-    async with console() as c:
-        await c.line("filter dn>900G")
-        await c.press("y")
-        assert c.said == "there is nothing to copy"
 
 
 # -- acting ----------------------------------------------------------------------------------------

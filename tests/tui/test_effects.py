@@ -402,3 +402,17 @@ async def test_help_has_topics(console, topic, there, absent):
         assert absent not in c.text
         await c.press("escape")
         assert not c.dialog
+
+
+async def test_help_of_the_commands_that_begin_with_a_word(console):
+    async with console() as c:
+        await c.line("help tunnel")
+        assert "tunnel drain TUNNEL" in c.text
+        assert "agent use" not in c.text
+        await c.press("escape")
+        await c.line("help tunel")
+        assert c.said == "there is no help of tunel; did you mean tunnel?"
+        assert c.dialog == ""
+        await c.press("colon")
+        await c.type("help col")
+        await c.until(lambda: "help columns" in c.said)

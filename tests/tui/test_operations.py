@@ -166,7 +166,7 @@ def test_pin_and_unpin():
 
 @pytest.mark.parametrize("operation", [use_agent, probe_agent])
 def test_agents_are_chosen_in_their_own_pane(operation):
-    assert "press 1" in operation(on("flows", FLOW)).why
+    assert "choose one there" in operation(on("flows", FLOW)).why
 
 
 # -- tunnels ---------------------------------------------------------------------------------------
@@ -204,7 +204,7 @@ def test_replace_a_tunnel():
     assert recycle_tunnel(on("tunnels", but(TUNNEL, state=TunnelState.DEGRADED))).command
     for state in (TunnelState.DRAINING, TunnelState.OPENING):
         assert "cannot be replaced" in recycle_tunnel(on("tunnels", but(TUNNEL, state=state))).why
-    assert "press 2" in recycle_tunnel(on("flows", FLOW)).why
+    assert "choose one there" in recycle_tunnel(on("flows", FLOW)).why
 
 
 @pytest.mark.parametrize("operation", [drain_tunnel, recycle_tunnel, close])
@@ -344,8 +344,8 @@ def test_a_degraded_tunnel_can_still_take_flows():
 
 @pytest.mark.parametrize("table", ["agents", "rules"])
 def test_flows_are_chosen_in_their_own_pane(table):
-    for operation in (close, move_flows):
-        assert "press 3" in operation(on(table, ROWS[table], marked=marks(2))).why
+    for operation, words in ((close, "choose one in its pane"), (move_flows, "choose or mark flows there")):
+        assert words in operation(on(table, ROWS[table], marked=marks(2))).why
 
 
 def test_an_expiry_in_the_past_is_now():

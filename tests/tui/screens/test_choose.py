@@ -24,6 +24,14 @@ async def test_keys(keys, answer):
     assert await press(Choose("To which?", OPTIONS), *keys) is answer
 
 
+@pytest.mark.parametrize(
+    ("keys", "answer"), [(["b"], "t2"), (["3"], "t3"), (["j", "enter"], "t2"), (["q"], None)]
+)
+async def test_keys_that_choose_at_once(keys, answer):
+    choosing = {"b": "t2", "3": "t3", "j": "t1", "q": "t1"}
+    assert await press(Choose("To which?", OPTIONS, keys=choosing), *keys) is answer
+
+
 async def test_it_begins_at_what_is_in_force():
     assert await press(Choose("To which?", OPTIONS, current="t3"), "enter") == "t3"
     assert await press(Choose("To which?", OPTIONS, current="gone"), "enter") == "t1"
