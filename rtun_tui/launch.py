@@ -13,7 +13,7 @@ from functools import partial
 from rtun_core.cli.console import ConsoleEnd, ConsoleOptions, EndKind
 from rtun_core.cli.garbage import settled
 from rtun_core.engine.live_source import LiveSource
-from rtun_core.engine.source import Source
+from rtun_core.engine.source import Parting, Source
 from rtun_core.errors import UsageError
 from rtun_tui.app import ConsoleApp
 from rtun_tui.driver import ConsoleDriver, install_signals
@@ -66,11 +66,17 @@ async def _show(source: Source, options: ConsoleOptions) -> ConsoleEnd:
         with caught_handlers(strays):
             await app.run_async(mouse=settings.mouse)
     finally:
-        await app.replaying.close()
-        await app.source.close()
+        await app.replaying.close(_parting(app))
     # What fails while it ends does not change that it was to end.
     end = app.ending or ConsoleEnd(EndKind.FAILED if app.failure else EndKind.QUIT)
     return replace(end, detail=app.failure)
+
+
+def _parting(app: ConsoleApp) -> Parting:
+    """Why the console ends, for an engine elsewhere."""
+    if app.ending is None:
+        return Parting.FAILED if app.failure else Parting.CLOSED
+    return Parting.LOST if app.ending.kind is EndKind.LOST else Parting.CLOSED
 
 
 def read_configuration() -> tuple[Settings, KeymapLibrary, Keymap, list[str]]:

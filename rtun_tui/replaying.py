@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from rtun_core.engine.source import Picture, Playable, Source
+from rtun_core.engine.source import Parting, Picture, Playable, Source
 from rtun_core.errors import RtunError, UsageError
 from rtun_core.view.page import ViewSpec
 from rtun_tui.desk import Aside
@@ -106,10 +106,11 @@ class Replaying:
         with suppress(UsageError):  # of a filter; it is told when that source is in front
             behind.picture = behind.source.look(behind.specs) or behind.picture
 
-    async def close(self) -> None:
-        """Let go of what is behind; what is in front is the caller's."""
+    async def close(self, parting: Parting = Parting.CLOSED) -> None:
+        """Let go of the recording and of what is behind it, or of what is in front alone."""
         if self._behind is not None:
-            await self._behind.source.close()
+            await self._app.source.close()
+        await self.live.close(parting)
 
     def _step_aside(self) -> None:
         app = self._app

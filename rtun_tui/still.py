@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from rtun_core.bus import EventBus
 from rtun_core.commands import Command, CommandResult, told
 from rtun_core.engine.simulated import SimulatedWorld
-from rtun_core.engine.source import Picture, SourceStatus
+from rtun_core.engine.source import Parting, Picture, SourceStatus
 from rtun_core.errors import CommandRefused
 from rtun_core.event import Event, Stamped
 from rtun_core.events import CommandDone, CommandWasRefused
@@ -103,7 +103,7 @@ class StillSource:
     def pace(self, seconds: float) -> None:
         """A picture is made when it is looked at."""
 
-    async def close(self) -> None:
+    async def close(self, parting: Parting = Parting.CLOSED) -> None:
         """There is nothing to let go of."""
 
     def _tell(self, events: Sequence[Event]) -> None:

@@ -16,7 +16,7 @@ from rtun_core.engine.control_place import ControlPlace
 from rtun_core.engine.event_inbox import EventInbox
 from rtun_core.engine.hello import Hello
 from rtun_core.engine.picture_delta import PictureReader, Shot, page_of
-from rtun_core.engine.source import Picture, SourceStatus
+from rtun_core.engine.source import Parting, Picture, SourceStatus
 from rtun_core.engine.view_link import ViewLink
 from rtun_core.engine.view_messages import (
     FASTEST,
@@ -74,6 +74,7 @@ class AttachedSource:
         self._numbers = count(1)
         self._changed = asyncio.Event()
         self._delay = BACKOFF[0]
+        self._link: ViewLink | None = None
         self._tasks = TaskOwner("attached", self._failed)
 
     @property
@@ -174,8 +175,12 @@ class AttachedSource:
         async with ControlClient(self._place) as client:
             return await client.command(command, who=WHO)
 
-    async def close(self) -> None:
+    async def close(self, parting: Parting = Parting.CLOSED) -> None:
         """Part; the engine goes on."""
+        self.on_picture = None
+        if self._link is not None:
+            # First: where receiving is cancelled, the engine's answer to the goodbye is not waited for.
+            await self._link.close(parting)
         await self._tasks.close()
         self._fail_asks("the console is closing")
 
@@ -191,6 +196,7 @@ class AttachedSource:
 
     async def _follow(self, link: ViewLink) -> str:
         """Talk until the link is gone; why it is."""
+        self._link = link
         writer = self._tasks.spawn(self._speak(link), "speak")
         try:
             while True:
@@ -200,6 +206,7 @@ class AttachedSource:
         finally:
             writer.cancel()
             await link.close()
+            self._link = None
 
     async def _again(self) -> ViewLink | None:
         """The next link; None when there will be none, because the engine ended."""

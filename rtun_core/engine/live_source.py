@@ -14,7 +14,7 @@ import msgspec
 
 from rtun_core.commands import Command, CommandResult
 from rtun_core.engine.engine_thread import EngineThread
-from rtun_core.engine.source import Picture, SourceStatus, looked_up
+from rtun_core.engine.source import Parting, Picture, SourceStatus, looked_up
 from rtun_core.errors import CommandRefused, RtunError
 from rtun_core.event import Stamped
 from rtun_core.events import Notice
@@ -124,7 +124,7 @@ class LiveSource:
     def pace(self, seconds: float) -> None:
         """A picture is made when it is looked at."""
 
-    async def close(self) -> None:
+    async def close(self, parting: Parting = Parting.CLOSED) -> None:
         """Stop receiving events."""
         self._console = None
         self._thread.call(lambda: None if self._thread.events is None else self._thread.events.close())

@@ -13,7 +13,7 @@ import msgspec
 from rtun_core.commands import Command, CommandResult
 from rtun_core.engine.recording_reader import Place, RecordingReader
 from rtun_core.engine.replay_clock import ReplayClock, clock, moment
-from rtun_core.engine.source import Picture, SourceStatus, looked_up
+from rtun_core.engine.source import Parting, Picture, SourceStatus, looked_up
 from rtun_core.errors import CommandRefused, RtunError, UsageError
 from rtun_core.event import Stamped
 from rtun_core.events import Notice
@@ -111,7 +111,7 @@ class ReplaySource:
     def pace(self, seconds: float) -> None:
         """A picture is made when it is looked at."""
 
-    async def close(self) -> None:
+    async def close(self, parting: Parting = Parting.CLOSED) -> None:
         """Let go of the file."""
         if self._reader is not None:
             self._reader.close()

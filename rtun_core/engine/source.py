@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,14 @@ from rtun_core.model import Snapshot
 from rtun_core.view.columns import TableId
 from rtun_core.view.history import HistoryPicture
 from rtun_core.view.page import Page, ViewSpec
+
+
+class Parting(enum.Enum):
+    """Why a console looks no more, as far as the engine is told. The value is how it says so."""
+
+    CLOSED = "closed by its user"
+    LOST = "the terminal is gone"
+    FAILED = "the console failed"
 
 
 class SourceStatus(NamedTuple):
@@ -102,8 +111,8 @@ class Source(Protocol):
     async def start(self) -> None:
         """Begin, on the console's loop. Raises RtunError when there is nothing to look at."""
 
-    async def close(self) -> None:
-        """Let go of it; the engine behind it goes on."""
+    async def close(self, parting: Parting = Parting.CLOSED) -> None:
+        """Let go of it; the engine behind it goes on, and an engine elsewhere is told why."""
 
 
 @runtime_checkable

@@ -10,7 +10,15 @@ from aiohttp import WSMsgType
 
 from rtun_core.engine.control_place import ControlPlace
 from rtun_core.engine.hello import Hello, check_hello
-from rtun_core.engine.view_messages import MAX_MESSAGE, ViewMessage, ViewRequest, read_message, write_request
+from rtun_core.engine.source import Parting
+from rtun_core.engine.view_messages import (
+    CLOSE_CODES,
+    MAX_MESSAGE,
+    ViewMessage,
+    ViewRequest,
+    read_message,
+    write_request,
+)
 from rtun_core.errors import RemoteProtocolError, RtunError
 
 OPEN_LIMIT = 5.0  # seconds until the engine has said hello
@@ -34,6 +42,7 @@ class ViewLink:
         self.hello = hello
         self._http = http
         self._socket = socket
+        self._parting = asyncio.Lock()
 
     @classmethod
     async def open(cls, place: ControlPlace) -> ViewLink:
@@ -65,9 +74,10 @@ class ViewLink:
         """The next message. Raises RemoteProtocolError for one that cannot be read."""
         return await _next(self._socket)
 
-    async def close(self) -> None:
-        """Part."""
-        await _close(self._http, self._socket)
+    async def close(self, parting: Parting = Parting.CLOSED) -> None:
+        """Part, and say why. Whoever wants to part while that is done waits for it."""
+        async with self._parting:
+            await _close(self._http, self._socket, CLOSE_CODES[parting])
 
 
 async def _next(socket: aiohttp.ClientWebSocketResponse) -> ViewMessage:
@@ -83,11 +93,15 @@ async def _next(socket: aiohttp.ClientWebSocketResponse) -> ViewMessage:
             raise RtunError("the link to the engine broke")
 
 
-async def _close(http: aiohttp.ClientSession, socket: aiohttp.ClientWebSocketResponse | None) -> None:
+async def _close(
+    http: aiohttp.ClientSession,
+    socket: aiohttp.ClientWebSocketResponse | None,
+    code: int = CLOSE_CODES[Parting.CLOSED],
+) -> None:
     if socket is not None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_LIMIT):
-                await socket.close()
+                await socket.close(code=code)
     await http.close()
 
 

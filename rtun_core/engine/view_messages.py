@@ -12,7 +12,7 @@ leaves out stays as it is. The engine then sends, in this order and each only wh
     {"change": {...}}    instead of that, if the viewer wants it so: what differs, see `picture_delta`
 
 Then it pings, and sends nothing more before the pong: however slow the viewer is, one picture is on its
-way to it, and the next is the newest.
+way to it, and the next is the newest. A viewer that parts says why by the code of its close frame.
 
 Each side leaves out what the other may not know: an engine that knows no `form` sends rows, and a viewer that
 names none gets rows.
@@ -20,13 +20,14 @@ names none gets rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Final, Generic, Literal, TypeVar
 
 import msgspec
 
 from rtun_core.engine.hello import Hello
 from rtun_core.engine.packed_flows import PackedFlows
+from rtun_core.engine.source import Parting
 from rtun_core.errors import RemoteProtocolError
 from rtun_core.event import Stamped, event_json
 from rtun_core.model import AgentView, FlowView, RuleView, Snapshot, TunnelView
@@ -43,12 +44,19 @@ MAX_REQUEST: Final = 1024 * 1024  # bytes of what a viewer may say at once: 10,0
 MAX_MESSAGE: Final = 16 * 1024 * 1024  # bytes of what an engine may say at once
 MAX_EVENTS: Final = 256  # in one message: 2 ms to write
 
+CLOSE_CODES: Final[Mapping[Parting, int]] = {Parting.CLOSED: 1000, Parting.LOST: 1001, Parting.FAILED: 1011}
+
 _MAX_SEQUENCE: Final = 2**63 - 1
 
 Number = Annotated[int, msgspec.Meta(ge=0, le=_MAX_SEQUENCE)]
 Interval = Annotated[float, msgspec.Meta(ge=FASTEST, le=SLOWEST)]
 PageForm = Literal["rows", "packed", "changes"]
 Row = TypeVar("Row")
+
+
+def parting_of(code: int) -> Parting:
+    """Why a viewer parted; closed by its user, where the code says nothing else."""
+    return next((parting for parting, own in CLOSE_CODES.items() if own == code), Parting.CLOSED)
 
 
 class Ask(msgspec.Struct, frozen=True):

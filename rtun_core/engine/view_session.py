@@ -17,8 +17,15 @@ from rtun_core.bus import HISTORY, Subscription
 from rtun_core.engine.engine import Engine
 from rtun_core.engine.hello import hello_of
 from rtun_core.engine.log_lines import LibraryFailure
+from rtun_core.engine.source import Parting
 from rtun_core.engine.view_budget import REST, ViewBudget
-from rtun_core.engine.view_messages import MAX_REQUEST, ViewRequest, hello_message, read_request
+from rtun_core.engine.view_messages import (
+    MAX_REQUEST,
+    ViewRequest,
+    hello_message,
+    parting_of,
+    read_request,
+)
 from rtun_core.engine.viewer import Viewer
 from rtun_core.errors import RemoteProtocolError
 from rtun_core.events import ConsoleAttached, ConsoleDetached, ConsoleLost
@@ -115,7 +122,10 @@ class ViewSession:
             await self._link.send_str(hello_message(hello_of(self._engine)))
             parts = {"read": self._read(), "collect": self._collect(subscription), "send": self._send()}
             running = [tasks.spawn(part, name) for name, part in parts.items()]
-            await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            if running[0] not in done and self._code is WSCloseCode.OK and not self.parted:
+                # Nothing can be sent any more. Why may have been said, and not been read yet.
+                await asyncio.wait(running[:1], timeout=CLOSE_LIMIT)
         except ConnectionError:
             return
         finally:
@@ -170,7 +180,8 @@ class ViewSession:
                 case WSMsgType.ERROR:
                     raise RemoteProtocolError(f"a frame cannot be read: {message.data}", reason="view")
                 case WSMsgType.CLOSE:
-                    self.reason, self.parted = "closed by its user", True
+                    parting = parting_of(message.data)
+                    self.reason, self.parted = parting.value, parting is Parting.CLOSED
                     return None
                 case _:
                     return None

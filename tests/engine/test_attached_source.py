@@ -14,7 +14,7 @@ from rtun_core.engine.control_tcp import ControlTcpServer
 from rtun_core.engine.engine import Engine
 from rtun_core.engine.picture_delta import PictureWriter
 from rtun_core.engine.simulated import SimulatedService, SimulatedWorld
-from rtun_core.engine.source import Source
+from rtun_core.engine.source import Parting, Source
 from rtun_core.errors import CommandRefused, RtunError, UsageError
 from rtun_core.events import BusLagged, CommandDone, CommandWasRefused, Notice
 from rtun_core.view.columns import TABLES
@@ -455,3 +455,19 @@ async def test_an_engine_that_knows_no_forms(rig, source, picture_of, monkeypatc
     await other.start()
     picture = await picture_of(other)
     assert len(picture.pages["flows"].rows) == 20
+
+
+@pytest.mark.parametrize(
+    ("parting", "told"),
+    [
+        (Parting.CLOSED, "detached: closed by its user"),
+        (Parting.LOST, "lost: the terminal is gone"),
+        (Parting.FAILED, "lost: the console failed"),
+    ],
+)
+async def test_the_engine_is_told_why_the_console_parts(rig, picture_of, until, parting, told):
+    source = rig.source()
+    await source.start()
+    await picture_of(source)
+    await source.close(parting)
+    await until(lambda: any(each.event.text().endswith(told) for each in rig.bus.after(0)))

@@ -135,6 +135,16 @@ async def test_a_viewer_that_leaves_is_told(looker, bus, until):
     assert not bus._subscribers
 
 
+@pytest.mark.parametrize(("code", "reason"), [(1001, "the terminal is gone"), (1011, "the console failed")])
+async def test_a_viewer_that_nobody_closed_is_lost(looker, bus, until, code, reason):
+    one = await looker()
+    await one.say(LOOK)
+    await one.hear("picture")
+    await one.link.close(code=code, message=b"\x1b[2J")
+    await until(lambda: len(attached(bus)) == 2)
+    assert attached(bus)[1] == f"attached {os.getpid()} lost: {reason}"
+
+
 async def test_a_viewer_that_dies_is_told(looker, bus, until):
     one = await looker()
     await one.say(LOOK)

@@ -176,7 +176,6 @@ async def test_the_end_of_what_runs_ends_the_console(path):
         await c.until(lambda: app.return_value is not None)
         assert app.return_value.kind is EndKind.ENGINE_ENDED
         await app.replaying.close()
-        await app.source.close()
 
 
 async def test_quitting_asks_about_the_flows_that_run(console, path):
@@ -304,7 +303,7 @@ async def test_a_console_of_a_recording_shows_another_one_and_goes_back(path, tm
         assert c.said == "then.rec again"
         await c.press("q")
         assert app.return_value.kind is EndKind.QUIT
-    await app.source.close()
+    await app.replaying.close()
 
 
 # -- completion ------------------------------------------------------------------------------------

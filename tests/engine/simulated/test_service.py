@@ -114,7 +114,7 @@ async def test_its_past_fills_the_history_and_is_not_told(world):
         assert abs(history.end - opening) <= 1
         assert sum(engine.snapshot(fresh=True).drops.values()) > 0
         engine.report_counters()
-        types = {event_fields(stamped)["type"] for stamped in bus.after(0)}
+        types = {stamped.event.__struct_config__.tag for stamped in bus.after(0)}
         assert types <= {"engine.started", "service.listening", "console.attached"}
     finally:
         await engine.stop()
