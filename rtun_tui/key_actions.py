@@ -55,7 +55,7 @@ KEY_ACTIONS: tuple[KeyAction, ...] = (
         "look.back",
         ("escape",),
         "look",
-        "back: closes the drawer, ends the zoom, drops the filter, the marks, leaves a recording",
+        "back: closes the drawer, ends the zoom, drops filter and marks, leaves a recording",
     ),
     KeyAction("mark.toggle", ("space",), "look", "mark the row, or take its mark away", TABLES),
     # A terminal sends ctrl+space as ctrl+@ unless it speaks the newer keyboard protocol.
@@ -160,7 +160,7 @@ KEY_ACTIONS: tuple[KeyAction, ...] = (
         "app.quit",
         ("q",),
         "app",
-        "quit; asks while flows are active, because they end with it; from a recording of :replay, back",
+        "quit, or leave a recording; asks while flows are active, as they end with it",
         hint="quit",
         destructive=True,
     ),
