@@ -187,9 +187,7 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
 
     def _signs(self, picture: Picture) -> Mapping[TableId, str]:
         """What is to be said of filters that take long; there may be more to say a little later."""
-        filters = {
-            table: state.filter if state.filter_on else "" for table, state in self.desk.tables.items()
-        }
+        filters = {table: state.filter_in_force for table, state in self.desk.tables.items()}
         signs = self.filter_sign.look(filters, waiting=self.source.waiting, costs=picture.costs)
         if self.filter_sign.due:
             asyncio.get_running_loop().call_later(SLOW, self._look_soon)

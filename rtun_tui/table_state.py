@@ -56,9 +56,14 @@ class TableState:
 
     # -- what to ask ---------------------------------------------------------------------------
 
+    @property
+    def filter_in_force(self) -> str:
+        """The filter, unless it is switched off."""
+        return self.filter if self.filter_on else ""
+
     def spec(self) -> ViewSpec:
         """What to look at: the visible rows and one screen more on both sides."""
-        text = self.filter if self.filter_on else ""
+        text = self.filter_in_force
         marks = tuple(sorted(self.marks)[:MAX_MARKS]) if "@" in text else ()  # only `@marked` reads them
         return ViewSpec(
             table=self.table,

@@ -420,3 +420,10 @@ def test_a_copy_is_on_its_own_and_come_back_to_on_a_screen_of_another_height():
     assert (state.cursor, state.cursor_key, state.height) == (12, kept.cursor_key, 5)
     assert state.top <= 12 < state.top + 5
     assert state.marks == kept.marks
+
+
+def test_the_filter_in_force_is_none_while_it_is_off():
+    state = TableState(table="flows", filter="dn>1")
+    assert state.filter_in_force == state.spec().filter == "dn>1"
+    state.filter_on = False
+    assert state.filter_in_force == state.spec().filter == ""
