@@ -210,7 +210,7 @@ class ConsoleApp(App[ConsoleEnd], inherit_bindings=False):
         self.governor.spent(spent - self._spent)
         self.source.pace(self.governor.pause)
         self._spent = spent
-        if self.replaying.live.status.word == "ENDED":
+        if self.replaying.over:
             self.close(EndKind.ENGINE_ENDED)
             return
         self._await_beat()

@@ -58,6 +58,12 @@ class Replaying:
         """The newest picture of that."""
         return self._app.overview.picture if self._behind is None else self._behind.picture
 
+    @property
+    def over(self) -> bool:
+        """Whether the console ends because what it is of has; where that is elsewhere, a recording stays."""
+        stays = self.on and not self._app.manner.ends_engine
+        return self.live.status.word == "ENDED" and not stays
+
     def begin(self) -> None:
         """Tell what the keys do with the source that the console begins with."""
         self._hint()

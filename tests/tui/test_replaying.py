@@ -12,8 +12,6 @@ from rtun_core.engine.source import SourceStatus
 from rtun_core.event import Stamped
 from rtun_core.events import Notice
 from rtun_tui.keymap import Keymap
-from rtun_tui.settings import Settings
-from rtun_tui.still import StillSource
 from tests.tui.conftest import START, make_app, running, world
 
 THEN = START - 86_400  # when it was recorded
@@ -166,16 +164,25 @@ async def test_what_runs_goes_on_and_its_events_are_collected(console, path):
         assert c.app.overview.picture.snapshot.ts == live.world.now
 
 
-async def test_the_end_of_what_runs_ends_the_console(path):
-    source = StillSource(world(flows=10), past=0)
-    app = make_app(source, manner={"still": False}, settings=Settings(interval_hz=10.0))
-    async with running(app) as c:
+async def test_the_end_of_what_runs_ends_the_console(console, path):
+    async with console() as c:
         await c.line(f"replay {path}")
-        await c.until(lambda: app.replaying.on)
-        source.status = SourceStatus("ENDED")
-        await c.until(lambda: app.return_value is not None)
-        assert app.return_value.kind is EndKind.ENGINE_ENDED
-        await app.replaying.close()
+        c.app.replaying.live.status = SourceStatus("ENDED")
+        c.app._on_beat()
+        await c.settle()
+        assert c.app.return_value.kind is EndKind.ENGINE_ENDED
+        await c.app.replaying.close()
+
+
+@pytest.mark.parametrize("own", [True, False])
+async def test_a_recording_stays_in_sight_when_another_process_has_ended(console, path, own):
+    async with console(manner={"ends_engine": own}) as c:
+        await c.line(f"replay {path}")
+        assert not c.app.replaying.over
+        c.app.replaying.live.status = SourceStatus("ENDED")
+        assert c.app.replaying.over == own
+        await c.press("q")
+        assert c.app.replaying.over
 
 
 async def test_quitting_asks_about_the_flows_that_run(console, path):
