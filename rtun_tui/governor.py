@@ -8,6 +8,9 @@ from collections import deque
 SLOWEST = 5.0  # seconds
 FASTEST = 0.1
 REMEMBERED = 7  # looks
+JUDGED = (
+    4  # looks from which on their cost counts; the first ones have a screen to lay out, and code to import
+)
 _STEPS = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -30,7 +33,9 @@ class Governor:
     @property
     def pause(self) -> float:
         """Seconds until the next look. The median counts, so that a dialog or a resize changes nothing."""
-        return max(self.interval, statistics.median_low(self._costs or (0.0,)) / self._share)
+        if len(self._costs) < JUDGED:
+            return self.interval
+        return max(self.interval, statistics.median_low(self._costs) / self._share)
 
     def faster(self) -> None:
         """The next shorter interval."""

@@ -22,6 +22,20 @@ def test_dear_looks_come_later_and_recover():
     assert governor.pause == 0.25
 
 
+def test_the_first_looks_are_not_judged():
+    governor = Governor(0.25)
+    for cost in (0.3, 0.08, 0.006, 0.006):
+        governor.spent(cost)
+        assert governor.pause == 0.25
+
+
+def test_looks_that_are_dear_from_the_first_on_are_seen_soon():
+    governor = Governor(0.25)
+    for _ in range(4):
+        governor.spent(0.05)
+    assert governor.pause == pytest.approx(1.0)
+
+
 def test_hiccups_change_nothing():
     governor = Governor(0.25)
     for cost in (0.005, 0.4, 0.005, 0.3, 0.005, 0.005, 0.2):
