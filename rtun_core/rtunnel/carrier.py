@@ -337,7 +337,7 @@ class Carrier:
         self._settle()
         if self.link is not None:
             self.link.wake()
-            if self.link.busy:
+            if self.link.busy or self._is_to_part:
                 self._arm(_BLOCKED)
         else:
             self._arm(_SOONEST)
@@ -375,7 +375,18 @@ class Carrier:
         times = [self.session.timer(), self._limit]
         if self._idle_timeout is not None and self.session.end is None:
             times.append(self.active_at + self._idle_timeout)
+        if self._is_to_part:
+            times.append(monotonic())
         return min((time for time in times if time is not None), default=None)
+
+    @property
+    def _is_to_part(self) -> bool:
+        """Whether the session wants another WebSocket, and the sender has not begun to say goodbye.
+
+        That may never be: where the transport is full, even a pong waits.
+        """
+        session, link = self.session, self.link
+        return session.drop_socket and session.end is None and link is not None and not link.closing
 
     def _arm(self, soonest: float) -> None:
         """Wake at the next due time."""

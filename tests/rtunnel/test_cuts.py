@@ -8,6 +8,7 @@ import socket
 import pytest
 
 from rtun_core.events import FlowClosed, TunnelDegraded
+from rtun_core.rtunnel.link import Link
 from rtun_core.wire.rtunnel_terms import SessionConfig
 from tests.rtunnel.stage import digest, until
 from tests.rtunnel.test_carrier import feed
@@ -128,6 +129,31 @@ async def test_silent_path_that_is_full_is_dropped_too(stage):
     proxy.flowing.set()
     assert digest(await reader.readexactly(len(data))) == digest(data)
     await sending
+
+
+async def test_a_sender_that_gets_stuck_once_the_silence_was_noticed(stage, monkeypatch):
+    """It was at rest then, with a transport that is full: even a pong may wait for that."""
+    proxy = await stage.proxied(
+        connect_timeout=1.0, settings=SessionConfig(ping_interval=0.1, dead_after=0.5)
+    )
+    reader, writer = await stage.app()
+    writer.write(b"hello")
+    assert await reader.readexactly(5) == b"hello"
+    (carrier,) = stage.client.book.live.values()
+    stuck = asyncio.Event()
+
+    async def send_pongs(link):
+        if carrier.session.drop_socket:
+            await stuck.wait()
+
+    monkeypatch.setattr(Link, "send_pongs", send_pongs)
+    proxy.flowing.clear()
+    await until(lambda: carrier.link is None)
+    monkeypatch.undo()
+    stuck.set()
+    proxy.flowing.set()
+    writer.write(b"later")
+    assert await reader.readexactly(5) == b"later"
 
 
 async def test_session_without_a_websocket_is_given_up(stage):
