@@ -229,6 +229,29 @@ def test_a_flooding_flow_starves_none_of_two_hundred_within_a_wake_up(runner, pl
     runner.run(check())
 
 
+def test_the_first_of_a_burst_goes_ahead_alone_only_once(runner, portable):
+    async def check():
+        server = UdpSocket.open(local=V4)
+        flows = Flows(portable)
+        handle = flows.set.open(server.local)
+
+        async def sizes_of_batches(burst):
+            flows.batches, flows.got = [], []
+            for number in range(burst):
+                server.send(b"%d" % number, flows.set.local_address(handle))
+            await flows.until(lambda: len(flows.got) == burst)
+            return [len(handles) for handles in flows.batches]
+
+        assert await sizes_of_batches(5) == [1, 4]
+        assert await sizes_of_batches(5) == [5]
+        assert await sizes_of_batches(1) == [1]
+        assert await sizes_of_batches(5) == [1, 4]
+        flows.set.close_all()
+        server.close()
+
+    runner.run(check())
+
+
 # per datagram: which socket it goes from (3 is closed, 4 waits for its kernel) and its size
 EACH = st.lists(st.tuples(st.integers(0, 4), st.sampled_from([0, 1, 900, 65508])), max_size=20)
 
