@@ -8,9 +8,7 @@ from collections import deque
 SLOWEST = 5.0  # seconds
 FASTEST = 0.1
 REMEMBERED = 7  # looks
-JUDGED = (
-    4  # looks from which on their cost counts; the first ones have a screen to lay out, and code to import
-)
+JUDGED = 4  # looks from which on their cost counts: the first ones lay out the screen, and import code
 _STEPS = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
 
 

@@ -10,10 +10,9 @@ from rtun_core.engine.paths import keymap_file, keymaps_dir
 from rtun_core.errors import UsageError
 from rtun_tui.file_stamp import Stamp, stamp
 from rtun_tui.keymap import Keymap, load_keymap
-from rtun_tui.strict_toml import nearest
+from rtun_tui.strict_toml import nearest, toml_files
 
 DEFAULT, OWN = "default", "own"  # no file; keymap.toml, which need not exist
-MAX_KEYMAPS = 200
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 
@@ -61,8 +60,8 @@ class KeymapLibrary:
         """One line for each file that cannot be used."""
         problems = [
             f"{file}: a key map's name is 1 to 40 of a-z, 0-9 and '-', and neither {DEFAULT} nor {OWN}"
-            for file in _toml_files(self.named)
-            if not _is_name(file.stem)
+            for name, file in toml_files(self.named).items()
+            if not _is_name(name)
         ]
         for file in (self.own, *self._files().values()):
             try:
@@ -72,7 +71,7 @@ class KeymapLibrary:
         return problems
 
     def _files(self) -> Mapping[str, Path]:
-        return {file.stem: file for file in _toml_files(self.named) if _is_name(file.stem)}
+        return {name: file for name, file in toml_files(self.named).items() if _is_name(name)}
 
     def _look(self) -> Stamp | None:
         if self.used == DEFAULT:
@@ -82,10 +81,3 @@ class KeymapLibrary:
 
 def _is_name(text: str) -> bool:
     return _NAME.fullmatch(text) is not None and text not in (DEFAULT, OWN)
-
-
-def _toml_files(directory: Path) -> list[Path]:
-    try:
-        return sorted(file for file in directory.iterdir() if file.suffix == ".toml")[:MAX_KEYMAPS]
-    except OSError:
-        return []  # no directory, or one that is closed to us: nothing in it

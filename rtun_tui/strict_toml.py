@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from rtun_core.errors import UsageError
 
 MAX_BYTES = 256 * 1024
+MAX_FILES = 200  # of one directory
 
 T = TypeVar("T")
 
@@ -136,6 +137,15 @@ def read_document(file: Path) -> Document:
         line = raw.count(b"\n", 0, error.start) + 1
         raise UsageError(f"{file}:{line}: is not UTF-8 text") from None
     return parse_document(str(file), text)
+
+
+def toml_files(directory: Path) -> dict[str, Path]:
+    """The files `NAME.toml` of a directory by name, at most MAX_FILES; none where it cannot be read."""
+    try:
+        files = sorted(file for file in directory.iterdir() if file.suffix == ".toml")
+    except OSError:
+        return {}
+    return {file.stem: file for file in files[:MAX_FILES]}
 
 
 def parse_document(name: str, text: str) -> Document:

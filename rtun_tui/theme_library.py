@@ -10,11 +10,10 @@ from rtun_core.engine.paths import themes_dir
 from rtun_core.errors import UsageError
 from rtun_tui.file_stamp import Stamp, stamp
 from rtun_tui.palette import MONO
-from rtun_tui.strict_toml import nearest
+from rtun_tui.strict_toml import nearest, toml_files
 from rtun_tui.theme_files import Theme, load_theme
 
 DEFAULT_THEME = "rtun-dark"
-MAX_USER_THEMES = 200
 
 
 @dataclass(frozen=True)
@@ -81,10 +80,10 @@ class ThemeLibrary:
         return theme
 
     def _files(self) -> Mapping[str, Path]:
-        return _theme_files(self.built_in) | self._user_files()
+        return toml_files(self.built_in) | self._user_files()
 
     def _user_files(self) -> dict[str, Path]:
-        return _theme_files(self.user)
+        return toml_files(self.user)
 
     def _look(self) -> tuple[Stamp, ...]:
         return tuple(stamp(file) for file in self._user_files().values())
@@ -95,11 +94,3 @@ def built_in_themes() -> Path:
     package = Path(__file__).parent
     installed = package / "themes"
     return installed if installed.is_dir() else package.parent / "themes"
-
-
-def _theme_files(directory: Path) -> dict[str, Path]:
-    try:
-        files = sorted(file for file in directory.iterdir() if file.suffix == ".toml")
-    except OSError:
-        return {}  # no directory, or one that is closed to us: no themes of its own
-    return {file.stem: file for file in files[:MAX_USER_THEMES]}

@@ -290,9 +290,7 @@ class AttachedSource:
         waited = self._picture is None or shot.turn > self._answered
         self._answered = shot.turn
         self._delay = BACKOFF[0]
-        self._picture = Picture(
-            snapshot=shot.snapshot, pages=shot.pages, history=self._history, cost=shot.cost
-        )
+        self._picture = Picture(snapshot=shot.snapshot, pages=shot.pages, history=self._history)
         if waited:
             self._redraw()
 

@@ -76,7 +76,6 @@ class LiveSource:
             snapshot=msgspec.structs.replace(snapshot, flows=()),
             pages=pages,
             history=self._thread.engine.history,
-            cost=sum(costs.values()),
             costs=costs,
         )
 

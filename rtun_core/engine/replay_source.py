@@ -127,7 +127,6 @@ class ReplaySource:
             snapshot=msgspec.structs.replace(self._shown[1], flows=(), recording=""),
             pages=pages,
             history=self._past.picture,
-            cost=sum(costs.values()),
             costs=costs,
         )
 

@@ -36,13 +36,12 @@ class SourceStatus(NamedTuple):
 class Picture:
     """One look: the snapshot without its flows, the page of every table that was asked for, the history.
 
-    `cost` is how many seconds of CPU the pages took, `costs` those of each, where they were made here.
+    `costs` are how many seconds of CPU each page took, where it was made here.
     """
 
     snapshot: Snapshot
     pages: Mapping[TableId, Page]
     history: HistoryPicture
-    cost: float = 0.0
     costs: Mapping[TableId, float] = field(default_factory=dict)
 
 

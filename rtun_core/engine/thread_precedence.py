@@ -27,14 +27,10 @@ shortest that there are, a relay that has too much to do carries some 4 % less."
 NICENESS: Final = 10
 """Of the console. Its share is a tenth where both threads want to run, and whatever is free else."""
 
-_SCHED_SETATTR: Final = {
-    "x86_64": 314,
-    "aarch64": 274,
-    "riscv64": 274,
-}  # the C library has no function for it
-_ATTRIBUTES: Final = struct.Struct(
-    "=IIQiIQQQ"
-)  # size, policy, flags, nice, priority, runtime, deadline, period
+# The C library has no function for it.
+_SCHED_SETATTR: Final = {"x86_64": 314, "aarch64": 274, "riscv64": 274}
+# size, policy, flags, nice, priority, runtime, deadline, period
+_ATTRIBUTES: Final = struct.Struct("=IIQiIQQQ")
 
 
 def run_before(other: threading.Thread) -> None:

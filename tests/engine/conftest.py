@@ -3,11 +3,14 @@
 import asyncio
 from collections.abc import Callable
 
+import aiohttp
 import msgspec
 import pytest
 
 from rtun_core.bus import EventBus
 from rtun_core.commands import Command, CommandResult, ProbeAgent, SwitchAgent
+from rtun_core.engine.control import ControlServer
+from rtun_core.engine.control_routes import ControlRoutes
 from rtun_core.engine.engine import Engine
 from rtun_core.errors import CommandRefused
 from rtun_core.model import FlowState, FlowView, ServiceSnapshot, Traffic
@@ -75,6 +78,22 @@ async def engine(bus, fake):
     await engine.start()
     yield engine
     await engine.stop()
+
+
+@pytest.fixture
+async def server(engine, tmp_path):
+    server = ControlServer(tmp_path / "c.sock", ControlRoutes(engine))
+    await server.start()
+    yield server
+    engine.bus.close()
+    await server.stop()
+
+
+@pytest.fixture
+async def http(server):
+    connector = aiohttp.UnixConnector(str(server.path))
+    async with aiohttp.ClientSession("http://rtun", connector=connector) as session:
+        yield session
 
 
 @pytest.fixture

@@ -11,27 +11,6 @@ from rtun_core.engine.paths import control_socket, runtime_dir
 from rtun_core.errors import BindError
 
 
-@pytest.fixture
-async def server(engine, tmp_path):
-    server = ControlServer(tmp_path / "c.sock", ControlRoutes(engine))
-    await server.start()
-    yield server
-    engine.bus.close()
-    await server.stop()
-
-
-@pytest.fixture
-async def http(server):
-    connector = aiohttp.UnixConnector(str(server.path))
-    async with aiohttp.ClientSession("http://rtun", connector=connector) as session:
-        yield session
-
-
-async def post(http, body):
-    async with http.post("/command", data=body) as response:
-        return response.status, await response.json()
-
-
 async def test_connections_have_a_bound(server, http, until):
     crowd = [await asyncio.open_unix_connection(str(server.path)) for _ in range(MAX_CONNECTIONS)]
     await until(lambda: len(server._runner.server.connections) == MAX_CONNECTIONS)

@@ -4,31 +4,13 @@ import asyncio
 import json
 import os
 
-import aiohttp
 import msgspec
 import pytest
 
 from rtun_core import __version__
-from rtun_core.engine.control import ControlServer
-from rtun_core.engine.control_routes import MAX_REQUEST, ControlRoutes
+from rtun_core.engine.control_routes import MAX_REQUEST
 from rtun_core.events import Notice
 from rtun_core.flow_rows import FlowRows
-
-
-@pytest.fixture
-async def server(engine, tmp_path):
-    server = ControlServer(tmp_path / "c.sock", ControlRoutes(engine))
-    await server.start()
-    yield server
-    engine.bus.close()
-    await server.stop()
-
-
-@pytest.fixture
-async def http(server):
-    connector = aiohttp.UnixConnector(str(server.path))
-    async with aiohttp.ClientSession("http://rtun", connector=connector) as session:
-        yield session
 
 
 async def post(http, body):

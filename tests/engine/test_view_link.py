@@ -3,24 +3,14 @@ import json
 import pytest
 from aiohttp import web
 
-from rtun_core.engine.control import ControlServer, listen
+from rtun_core.engine.control import listen
 from rtun_core.engine.control_place import UnixPlace
-from rtun_core.engine.control_routes import ControlRoutes
 from rtun_core.engine.view_link import ViewLink
 from rtun_core.engine.view_messages import ViewRequest
 from rtun_core.errors import RemoteProtocolError, RtunError
 from rtun_core.view.page import ViewSpec
 
 HELLO = {"v": 1, "version": "9.9", "pid": 7, "seq": 3, "services": ["x"]}
-
-
-@pytest.fixture
-async def server(engine, tmp_path):
-    server = ControlServer(tmp_path / "c.sock", ControlRoutes(engine))
-    await server.start()
-    yield server
-    engine.bus.close()
-    await server.stop()
 
 
 @pytest.fixture

@@ -7,8 +7,9 @@ import pytest
 from rtun_core.engine.paths import keymap_file, keymaps_dir
 from rtun_core.errors import UsageError
 from rtun_tui.keymap import Keymap
-from rtun_tui.keymap_library import DEFAULT, MAX_KEYMAPS, OWN, KeymapLibrary
+from rtun_tui.keymap_library import DEFAULT, OWN, KeymapLibrary
 from rtun_tui.still import StillSource
+from rtun_tui.strict_toml import MAX_FILES
 from tests.tui.conftest import make_app, running, world
 
 
@@ -79,9 +80,9 @@ def test_names_of_ours_and_strange_ones_are_no_names_of_files(library, own, name
 
 
 def test_a_directory_that_is_closed_or_too_full(library, named):
-    for number in range(MAX_KEYMAPS + 5):
+    for number in range(MAX_FILES + 5):
         write(named / f"k{number:03}.toml", "")
-    assert len(library.names()) == MAX_KEYMAPS + 2
+    assert len(library.names()) == MAX_FILES + 2
     assert KeymapLibrary(named=named / "k000.toml").names() == (DEFAULT, OWN)
 
 

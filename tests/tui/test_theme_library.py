@@ -7,7 +7,8 @@ import pytest
 from rtun_core.engine.paths import themes_dir
 from rtun_tui import theme_library
 from rtun_tui.palette import MONO
-from rtun_tui.theme_library import DEFAULT_THEME, MAX_USER_THEMES, ThemeLibrary, built_in_themes
+from rtun_tui.strict_toml import MAX_FILES
+from rtun_tui.theme_library import DEFAULT_THEME, ThemeLibrary, built_in_themes
 
 MINE = """\
 name = "{name}"
@@ -113,9 +114,9 @@ def test_a_link_to_nowhere_is_a_problem_not_an_exception(library, user):
 
 def test_a_flood_of_files_is_bounded(library, user):
     user.mkdir()
-    for number in range(MAX_USER_THEMES + 5):
+    for number in range(MAX_FILES + 5):
         (user / f"t{number:03}.toml").touch()
-    assert len(library.problems()) == MAX_USER_THEMES
+    assert len(library.problems()) == MAX_FILES
 
 
 def test_other_files_are_left_alone(library, user):
